@@ -1,0 +1,32 @@
+//! Millstream's engine: streaming SQL with exactly-once state and Delta Lake tables, embedded in a Rust program.
+
+pub mod error;
+pub mod time;
+
+pub mod message;
+
+pub mod fs;
+
+pub mod log;
+
+pub mod lake;
+
+pub mod operators;
+
+pub mod connectors;
+
+pub mod checkpoint;
+
+pub mod sql;
+
+pub mod runtime;
+
+pub mod batch;
+
+pub mod engine;
+
+pub use engine::{
+    Ack, Append, Engine, Options, PipelineStatus, ProducerSequence, QueryLimits, QueryResult, Rollup, RollupRun,
+    RunOptions, RunSummary, Status, TableInfo,
+};
+pub use error::{Error, Result, SqlError};
