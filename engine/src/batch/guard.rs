@@ -1,0 +1,299 @@
+//! What a query may be: one read-only statement of bounded length and nesting, over tables alone.
+//!
+//! Three nets, one behind the other: the kind of the statement, DataFusion's own `SQLOptions`, and a list of the plan nodes
+//! that may occur. Whatever a later version of DataFusion adds is refused until it is put on the list.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::{
+    ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use crate::error::{Error, Result, SqlError};
+
+/// Longest text of a query.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Deepest nesting of parentheses. Planning recurses on it.
+const NESTING_MAX: usize = 40;
+
+/// Operators (`+`, `AND`, `UNION`, ...) in one query. A chain of them is a tree as deep as the chain is long, and planning
+/// recurses on it: 2,000 overflow a stack of 2 MiB (DataFusion issue 22229).
+const OPERATORS_MAX: usize = 1_000;
+
+/// The parser's own limit; above what [`NESTING_MAX`] needs.
+const PARSER_RECURSION_MAX: usize = 160;
+
+const READ_ONLY: &str = "queries only read; write SELECT, WITH, EXPLAIN, SHOW TABLES or DESCRIBE";
+
+/// Parses one read-only statement.
+///
+/// Errors: `Limit` for a text that is too long or too deep, else `Query`.
+pub(super) fn parse(sql: &str) -> Result<Statement> {
+    if sql.len() > TEXT_BYTES_MAX {
+        return Err(limit(format!("the query has {} bytes, more than {TEXT_BYTES_MAX}; shorten it", sql.len())));
+    }
+    measure(sql)?;
+    let dialect = GenericDialect {};
+    let mut statements = DFParserBuilder::new(sql)
+        .with_dialect(&dialect)
+        .with_recursion_limit(PARSER_RECURSION_MAX)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(|e| parse_error(sql, &e.strip_backtrace()))?;
+    if statements.len() > 1 {
+        return Err(refused("several statements in one query", "send them one by one"));
+    }
+    let Some(statement) = statements.pop_front() else { return Err(refused("the query is empty", "write a SELECT")) };
+    allow_statement(&statement, sql)?;
+    Ok(statement)
+}
+
+fn measure(sql: &str) -> Result<()> {
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, sql).tokenize().map_err(|e| parse_error(sql, &e.to_string()))?;
+    let (mut depth, mut deepest, mut operators) = (0usize, 0, 0);
+    for token in &tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            Token::Word(word) => operators += usize::from(is_operator(word.keyword)),
+            Token::Whitespace(_)
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::Placeholder(_)
+            | Token::Comma
+            | Token::Period
+            | Token::SemiColon
+            | Token::EOF => {}
+            _ => operators += 1,
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > NESTING_MAX {
+        return Err(limit(format!(
+            "the query nests {deepest} parentheses, more than {NESTING_MAX}; use WITH to flatten it"
+        )));
+    }
+    if operators > OPERATORS_MAX {
+        return Err(limit(format!(
+            "the query has {operators} operators, more than {OPERATORS_MAX}; use IN (...) or a table of values"
+        )));
+    }
+    Ok(())
+}
+
+/// Words that chain or nest.
+fn is_operator(keyword: Keyword) -> bool {
+    use Keyword as K;
+    matches!(
+        keyword,
+        K::AND
+            | K::OR
+            | K::NOT
+            | K::CASE
+            | K::WHEN
+            | K::UNION
+            | K::EXCEPT
+            | K::INTERSECT
+            | K::JOIN
+            | K::LIKE
+            | K::IS
+            | K::BETWEEN
+            | K::EXPLAIN
+            | K::INTERVAL
+    )
+}
+
+fn allow_statement(statement: &Statement, sql: &str) -> Result<()> {
+    match statement {
+        Statement::Explain(explain) => allow_statement(&explain.statement, sql),
+        Statement::Statement(inner) => match inner.as_ref() {
+            SqlStatement::Query(_)
+            | SqlStatement::ExplainTable { .. }
+            | SqlStatement::ShowTables { .. }
+            | SqlStatement::ShowColumns { .. } => Ok(()),
+            SqlStatement::Explain { statement, .. } => allow_statement(&Statement::Statement(statement.clone()), sql),
+            other => Err(refused(&format!("{} is not allowed", verb(&other.to_string())), READ_ONLY)),
+        },
+        Statement::CreateExternalTable(_) => Err(refused("CREATE EXTERNAL TABLE is not allowed", READ_ONLY)),
+        Statement::CopyTo(_) => Err(refused("COPY is not allowed", READ_ONLY)),
+        Statement::Reset(_) => Err(refused("RESET is not allowed", READ_ONLY)),
+    }
+}
+
+/// Whether rows of the statement may be limited from outside.
+pub(super) fn is_query(statement: &Statement) -> bool {
+    matches!(statement, Statement::Statement(inner) if matches!(inner.as_ref(), SqlStatement::Query(_)))
+}
+
+/// `INSERT`, `CREATE VIEW`: the words in front that say what a statement does.
+fn verb(text: &str) -> String {
+    let mut words = text.split_whitespace().map(|w| w.trim_matches(|c: char| !c.is_ascii_alphanumeric()));
+    let first = words.next().unwrap_or("this statement").to_ascii_uppercase();
+    match (first.as_str(), words.next()) {
+        ("CREATE" | "DROP" | "ALTER", Some(second)) => format!("{first} {}", second.to_ascii_uppercase()),
+        _ => first,
+    }
+}
+
+/// Refuses a plan with anything but reading in it, subqueries included.
+pub(super) fn allow_plan(plan: &LogicalPlan) -> Result<()> {
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(plan)
+        .map_err(|e| refused(e.strip_backtrace().trim_start_matches("Error during planning: "), READ_ONLY))?;
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        if found.is_none() && !is_reading(node) {
+            found = Some(node.display().to_string());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    match found {
+        Some(node) => Err(refused(&format!("{node} is not allowed"), READ_ONLY)),
+        None => Ok(()),
+    }
+}
+
+fn is_reading(node: &LogicalPlan) -> bool {
+    use LogicalPlan as P;
+    match node {
+        P::Projection(_)
+        | P::Filter(_)
+        | P::Window(_)
+        | P::Aggregate(_)
+        | P::Sort(_)
+        | P::Join(_)
+        | P::Union(_)
+        | P::TableScan(_)
+        | P::EmptyRelation(_)
+        | P::Subquery(_)
+        | P::SubqueryAlias(_)
+        | P::Limit(_)
+        | P::Values(_)
+        | P::Explain(_)
+        | P::Analyze(_)
+        | P::Distinct(_)
+        | P::DescribeTable(_)
+        | P::Unnest(_)
+        | P::RecursiveQuery(_)
+        | P::Repartition(_) => true,
+        P::Statement(_) | P::Dml(_) | P::Ddl(_) | P::Copy(_) | P::Extension(_) => false,
+    }
+}
+
+/// Makes joins and unnests give way to other tasks, so that a query can be cancelled: DataFusion yields at the leaves
+/// only, and a join makes many batches of one from a leaf (DataFusion issue 19358).
+pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let yielding = plan.transform_up(|node| {
+        let grows = node.name().contains("Join") || node.name().contains("Unnest") || node.name().contains("Recursive");
+        Ok(if grows { Transformed::yes(Arc::new(CooperativeExec::new(node)) as _) } else { Transformed::no(node) })
+    })?;
+    Ok(yielding.data)
+}
+
+/// Makes join filters look whether the query was cancelled. A join whose filter keeps nothing makes no batch, so it never
+/// comes to a place where it could yield: without this a cancelled `CROSS JOIN ... WHERE` keeps its threads to its end.
+pub(super) fn interruptible(plan: LogicalPlan, cancelled: &Arc<AtomicBool>) -> Result<LogicalPlan> {
+    let running = Arc::new(ScalarUDF::from(Running::new(Arc::clone(cancelled))));
+    let plan = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::Join(mut join) = node else { return Ok(Transformed::no(node)) };
+        let Some(filter) = join.filter.take() else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+        // On the left, because AND does not look at its right when its left is false everywhere.
+        join.filter = Some(running.call(Vec::new()).and(filter));
+        Ok(Transformed::yes(LogicalPlan::Join(join)))
+    })?;
+    Ok(plan.data)
+}
+
+/// True, or an error when the query was cancelled.
+#[derive(Debug)]
+struct Running {
+    cancelled: Arc<AtomicBool>,
+    signature: Signature,
+}
+
+impl Running {
+    fn new(cancelled: Arc<AtomicBool>) -> Self {
+        Self { cancelled, signature: Signature::nullary(Volatility::Volatile) }
+    }
+}
+
+impl PartialEq for Running {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cancelled, &other.cancelled)
+    }
+}
+
+impl Eq for Running {}
+
+impl std::hash::Hash for Running {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.cancelled).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Running {
+    fn name(&self) -> &'static str {
+        "millstream_running"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> datafusion::error::Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> datafusion::error::Result<ColumnarValue> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(DataFusionError::Execution("the query was cancelled".into()));
+        }
+        Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))))
+    }
+}
+
+/// A limit of the text: trying again will not help, so the delay is none.
+fn limit(message: String) -> Error {
+    Error::Limit { message, retry_after_ms: 0 }
+}
+
+fn refused(message: &str, fix: &str) -> Error {
+    SqlError { message: message.to_string(), fix: Some(fix.to_string()), ..SqlError::default() }.into()
+}
+
+/// A parser's message with its place as numbers and the line's text.
+fn parse_error(sql: &str, message: &str) -> Error {
+    let message = ["SQL error: ", "ParserError(\"", "TokenizerError(\""]
+        .iter()
+        .fold(message, |m, prefix| m.strip_prefix(prefix).unwrap_or(m))
+        .trim_end_matches("\")");
+    let mut error = SqlError { message: message.to_string(), ..SqlError::default() };
+    if let Some((text, place)) = message.rsplit_once(" at Line: ")
+        && let Some((line, column)) = place.split_once(", Column: ")
+        && let (Ok(line), Ok(column)) = (line.trim().parse::<u64>(), column.trim().parse::<u64>())
+    {
+        error.message = text.to_string();
+        error.place = Some((line, column));
+        error.line_text = sql.lines().nth(line.saturating_sub(1) as usize).map(str::to_string);
+    }
+    error.into()
+}

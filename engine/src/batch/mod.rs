@@ -1,0 +1,14 @@
+//! Queries and rollups over the tables of the lake: plain DataFusion, no streaming.
+//!
+//! In comes SQL text with named parameters, out come record batches, or one replaced day of a rolled-up table. SQL from
+//! users reads tables and nothing else: no file, no URL, no setting, no change. Every query has a bound on memory, time,
+//! rows, text and nesting.
+
+mod catalog;
+mod guard;
+mod parameters;
+mod query;
+mod rollup;
+
+pub use query::{Batch, Functions, QueryLimits, QueryResult};
+pub use rollup::{ROLLUP_RUNS, Rollup, RollupRun};

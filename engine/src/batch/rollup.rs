@@ -1,0 +1,259 @@
+//! Rollups: a SELECT over one day that replaces that day of a table.
+//!
+//! Running one twice changes nothing. Every run is a row of `system.rollup_runs`, with the versions of the tables it read:
+//! a day whose rows changed in one of them since (late events) is due again, and only that day.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, AsArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Date32Type, Field, Schema};
+use arrow::row::{RowConverter, SortField};
+use datafusion::scalar::ScalarValue;
+
+use super::query::{Batch, bound};
+use super::{QueryLimits, QueryResult};
+use crate::error::{Error, Result};
+use crate::lake::{Changes, LakeTable};
+use crate::time::{DAY, EventTime, day_of};
+
+/// The table of all runs.
+///
+/// Shape: `rollup` (text), `day_run` (date: the day that was rolled up), `started_at`, `finished_at` (timestamps, UTC),
+/// `rows` (of the result), `input_versions` (JSON: table name to version), `error` (null if it went well), `day` (of the
+/// start, the partition).
+pub const ROLLUP_RUNS: &str = "system.rollup_runs";
+
+/// A SELECT over one day, which is its parameter `$day`.
+#[derive(Debug, Clone)]
+pub struct Rollup {
+    /// The table that it fills.
+    pub name: String,
+    /// The SELECT.
+    pub sql: String,
+    /// The file that the SELECT is from, for errors.
+    pub file: String,
+}
+
+/// What one run did: a row of [`ROLLUP_RUNS`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollupRun {
+    /// The rollup.
+    pub rollup: String,
+    /// The day that was rolled up, in days since the epoch.
+    pub day: i32,
+    /// When it began.
+    pub started_at: EventTime,
+    /// When its rows were in the table, or it failed.
+    pub finished_at: EventTime,
+    /// Rows of the result.
+    pub rows: u64,
+    /// The versions of the tables that it read, taken before reading: it saw these or newer ones.
+    pub input_versions: BTreeMap<String, i64>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl Batch {
+    /// Rolls up one day: runs the SELECT with `$day` and replaces that day of the table. A result without a `day` column
+    /// gets one.
+    ///
+    /// Errors: those of [`Batch::query`] with the rollup's file, and `Query` when the result has rows of another day. The
+    /// run is recorded with its error, and the table keeps the rows it had.
+    pub async fn rollup(&self, rollup: &Rollup, day: i32) -> Result<RollupRun> {
+        let mut run = RollupRun {
+            rollup: rollup.name.clone(),
+            day,
+            started_at: self.clock.now(),
+            finished_at: 0,
+            rows: 0,
+            input_versions: BTreeMap::new(),
+            error: None,
+        };
+        let result = self.roll_up(rollup, day, &mut run).await.map_err(|e| in_file(e, &rollup.file));
+        run.finished_at = self.clock.now();
+        run.error = result.as_ref().err().map(ToString::to_string);
+        let recorded = self.record(&run).await;
+        result?;
+        recorded?;
+        Ok(run)
+    }
+
+    /// The days up to `through_day` that must be rolled up: those on which an input has rows and that never were, and
+    /// those whose rows in an input changed since. Sorted.
+    ///
+    /// A rollup that reads other days than `$day` is not run again when only those change.
+    pub async fn rollup_days_due(&self, rollup: &Rollup, through_day: i32) -> Result<BTreeSet<i32>> {
+        let mut inputs: BTreeMap<String, LakeTable> = BTreeMap::new();
+        for name in self.inputs(rollup)? {
+            if let Some(table) = self.lake.existing(&name).await? {
+                inputs.insert(name, table);
+            }
+        }
+        let last_runs = self.last_runs(rollup).await?;
+        // A day on which no input has rows is not worth a run, unless it had rows when it was run.
+        let mut days: BTreeSet<i32> = last_runs.keys().copied().collect();
+        for table in inputs.values() {
+            days.extend(table.days().await?);
+        }
+        days.retain(|day| *day <= through_day);
+        let mut changes: BTreeMap<&str, Changes> = BTreeMap::new();
+        for (name, table) in &inputs {
+            let oldest = last_runs.values().filter_map(|versions| versions.get(name)).min();
+            if let Some(oldest) = oldest {
+                changes.insert(name, table.changes_since(*oldest).await?);
+            }
+        }
+        let due = |day: &i32| match last_runs.get(day) {
+            None => true,
+            Some(versions) => inputs.keys().any(|name| match (versions.get(name), changes.get(name.as_str())) {
+                (Some(version), Some(changes)) => changes.changed_after(*day, *version),
+                // A table that did not exist at the last run.
+                _ => true,
+            }),
+        };
+        Ok(days.into_iter().filter(due).collect())
+    }
+
+    async fn roll_up(&self, rollup: &Rollup, day: i32, run: &mut RollupRun) -> Result<()> {
+        for name in self.inputs(rollup)? {
+            if let Some(table) = self.lake.existing(&name).await? {
+                run.input_versions.insert(name, table.version().await?);
+            }
+        }
+        let parameters = BTreeMap::from([("day".to_string(), ScalarValue::Date32(Some(day)))]);
+        let result = self.query(&rollup.sql, &parameters, &rollup_limits()).await?;
+        let rows = sorted(with_day(result, day)?)?;
+        run.rows = rows.num_rows() as u64;
+        let table = self.lake.table(&rollup.name, rows.schema()).await?;
+        table.replace_day(day, &[rows]).await?;
+        Ok(())
+    }
+
+    /// The tables that the rollup reads.
+    fn inputs(&self, rollup: &Rollup) -> Result<Vec<String>> {
+        let parameters = BTreeMap::from([("day".to_string(), ScalarValue::Date32(Some(0)))]);
+        let named = bound(&rollup.sql, &parameters).and_then(|statement| self.tables_named(&statement));
+        named.map_err(|e| in_file(e, &rollup.file))
+    }
+
+    async fn record(&self, run: &RollupRun) -> Result<()> {
+        let row = run_row(run)?;
+        self.lake.table(ROLLUP_RUNS, row.schema()).await?.append(&[row]).await?;
+        Ok(())
+    }
+
+    /// Per day, the input versions of its last run that went well.
+    async fn last_runs(&self, rollup: &Rollup) -> Result<HashMap<i32, BTreeMap<String, i64>>> {
+        if self.lake.existing(ROLLUP_RUNS).await?.is_none() {
+            return Ok(HashMap::new());
+        }
+        let sql = format!(
+            "SELECT day_run, input_versions, started_at FROM {ROLLUP_RUNS} \
+             WHERE rollup = $rollup AND error IS NULL ORDER BY started_at"
+        );
+        let parameters = BTreeMap::from([("rollup".to_string(), ScalarValue::from(rollup.name.as_str()))]);
+        let result = self.query(&sql, &parameters, &rollup_limits()).await?;
+        let mut runs = HashMap::new();
+        for batch in &result.batches {
+            let days = cast(batch.column(0), &DataType::Date32)?;
+            let versions = cast(batch.column(1), &DataType::Utf8)?;
+            let days = days.as_primitive::<Date32Type>();
+            for (day, versions) in days.iter().zip(versions.as_string::<i32>()) {
+                let (Some(day), Some(versions)) = (day, versions) else { continue };
+                let versions = serde_json::from_str(versions)
+                    .map_err(|e| Error::Corrupt(format!("input_versions in {ROLLUP_RUNS}: {e}")))?;
+                runs.insert(day, versions);
+            }
+        }
+        Ok(runs)
+    }
+}
+
+/// Rollups run at night and may take their time; memory is spilled beyond this.
+fn rollup_limits() -> QueryLimits {
+    QueryLimits { rows_max: 50_000_000, timeout: Duration::from_secs(6 * 3_600), memory_bytes_max: 2 << 30 }
+}
+
+/// The result as one batch whose `day` column is the day.
+fn with_day(result: QueryResult, day: i32) -> Result<RecordBatch> {
+    if result.truncated {
+        return Err(Error::Limit {
+            message: format!("a rollup's result has more than {} rows; aggregate more", rollup_limits().rows_max),
+            retry_after_ms: 0,
+        });
+    }
+    let rows = concat_batches(&result.schema, &result.batches)?;
+    let Some(given) = rows.column_by_name("day") else {
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![day; rows.num_rows()]));
+        let fields = rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect::<Vec<_>>();
+        let schema = Schema::new([fields, vec![Field::new("day", DataType::Date32, true)]].concat());
+        return Ok(RecordBatch::try_new(Arc::new(schema), [rows.columns().to_vec(), vec![days]].concat())?);
+    };
+    let days = cast(given, &DataType::Date32)?;
+    let days = days.as_primitive::<Date32Type>();
+    for (row, value) in days.iter().enumerate() {
+        if value != Some(day) {
+            let shown = value.map_or_else(|| "null".to_string(), show_day);
+            return Err(Error::sql(format!(
+                "row {} of the result has day {shown}, not {}; select the rows of $day only",
+                row + 1,
+                show_day(day)
+            )));
+        }
+    }
+    let index = rows.schema().index_of("day")?;
+    let mut fields: Vec<Field> = rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+    let mut columns = rows.columns().to_vec();
+    if let (Some(field), Some(column)) = (fields.get_mut(index), columns.get_mut(index)) {
+        *field = Field::new("day", DataType::Date32, true);
+        *column = Arc::new(days.clone());
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// Rows in one order, whatever the order of the threads was: equal rows then make an equal file.
+fn sorted(rows: RecordBatch) -> Result<RecordBatch> {
+    let fields: Vec<SortField> = rows.columns().iter().map(|c| SortField::new(c.data_type().clone())).collect();
+    if rows.num_rows() < 2 || !RowConverter::supports_fields(&fields) {
+        return Ok(rows);
+    }
+    let converter = RowConverter::new(fields)?;
+    let keys = converter.convert_columns(rows.columns())?;
+    let mut order: Vec<_> = (0u32..).zip(keys.iter()).collect();
+    order.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+    let order: arrow::array::UInt32Array = order.iter().map(|(index, _)| *index).collect::<Vec<u32>>().into();
+    Ok(take_record_batch(&rows, &order)?)
+}
+
+fn run_row(run: &RollupRun) -> Result<RecordBatch> {
+    let versions = serde_json::to_string(&run.input_versions).map_err(|e| Error::Bug(e.to_string()))?;
+    let rows = i64::try_from(run.rows).unwrap_or(i64::MAX);
+    let timestamp = |t: i64| Arc::new(TimestampNanosecondArray::from(vec![t])) as ArrayRef;
+    Ok(RecordBatch::try_from_iter_with_nullable([
+        ("rollup", Arc::new(StringArray::from(vec![run.rollup.as_str()])) as ArrayRef, true),
+        ("day_run", Arc::new(Date32Array::from(vec![run.day])) as ArrayRef, true),
+        ("started_at", timestamp(run.started_at), true),
+        ("finished_at", timestamp(run.finished_at), true),
+        ("rows", Arc::new(Int64Array::from(vec![rows])) as ArrayRef, true),
+        ("input_versions", Arc::new(StringArray::from(vec![versions])) as ArrayRef, true),
+        ("error", Arc::new(StringArray::from(vec![run.error.as_deref()])) as ArrayRef, true),
+        ("day", Arc::new(Date32Array::from(vec![day_of(run.started_at)])) as ArrayRef, true),
+    ])?)
+}
+
+fn in_file(e: Error, file: &str) -> Error {
+    match e {
+        Error::Query(mut sql) => {
+            sql.file.get_or_insert_with(|| file.to_string());
+            Error::Query(sql)
+        }
+        other => other,
+    }
+}
+
+fn show_day(day: i32) -> String {
+    crate::time::show(i64::from(day).saturating_mul(DAY)).chars().take(10).collect()
+}

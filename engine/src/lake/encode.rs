@@ -1,0 +1,123 @@
+//! Rows to Parquet files, one per day.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{Date32Type, SchemaRef};
+use deltalake_core::kernel::Add;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use serde::{Deserialize, Serialize};
+
+use super::statistics::{show_day, statistics};
+use super::types::{DAY, align};
+use crate::error::{Error, Result};
+
+/// A Parquet file that is on the store but not in its table: readers do not see it before it is committed.
+///
+/// It is plain data, so that a checkpoint manifest can hold it across a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingFile {
+    /// Relative to the table's directory: `day=2026-11-23/...parquet`.
+    pub path: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// The day of all its rows, in days since the epoch.
+    pub day: i32,
+    /// Its rows.
+    pub rows: u64,
+    /// Delta's statistics, as JSON.
+    pub stats: String,
+    /// When it was written, in milliseconds since the epoch.
+    pub written_at_ms: i64,
+}
+
+impl PendingFile {
+    /// The action that makes the file part of the table. `data_change` is false when its rows were there before.
+    pub(crate) fn add(&self, data_change: bool) -> Result<Add> {
+        Ok(Add {
+            path: self.path.clone(),
+            partition_values: [(DAY.to_string(), Some(day_text(self.day)?))].into(),
+            size: i64::try_from(self.size_bytes).map_err(|_| Error::Bug(format!("{} is too large", self.path)))?,
+            modification_time: self.written_at_ms,
+            data_change,
+            stats: Some(self.stats.clone()),
+            ..Add::default()
+        })
+    }
+}
+
+/// A Parquet file in memory and what the log says of it.
+pub(crate) struct Encoded {
+    pub(crate) day: i32,
+    pub(crate) rows: u64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) stats: String,
+    /// Of the bytes: a part of the names of files that replace others, so that equal content is seen as such.
+    pub(crate) crc: u32,
+}
+
+/// `2026-11-23`, or an error for a day outside the calendar.
+pub(crate) fn day_text(day: i32) -> Result<String> {
+    show_day(day).ok_or_else(|| Error::event("OUT_OF_RANGE", format!("day {day} is outside the calendar")))
+}
+
+/// One file per day of the rows, in the order of the days; rows keep their order.
+///
+/// Errors: `Event` with code `MISSING_DAY` when a row's day is null, and those of [`align`].
+pub(crate) fn encode(table: &str, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encoded>> {
+    let mut days: BTreeMap<i32, Vec<RecordBatch>> = BTreeMap::new();
+    for batch in batches.iter().filter(|b| b.num_rows() > 0) {
+        split_by_day(table, &align(table, batch, schema)?, &mut days)?;
+    }
+    days.into_iter().map(|(day, batches)| encode_day(day, &batches)).collect()
+}
+
+/// One Parquet file of rows that have no `day` column any more.
+pub(crate) fn encode_day(day: i32, batches: &[RecordBatch]) -> Result<Encoded> {
+    let Some(first) = batches.first() else { return Err(Error::Bug("a Parquet file without rows".into())) };
+    let zstd = ZstdLevel::try_new(1)?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(zstd)).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), first.schema(), Some(properties))?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    let bytes = writer.into_inner()?;
+    let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
+    Ok(Encoded { day, rows, stats: statistics(batches), crc: crc32fast::hash(&bytes), bytes })
+}
+
+/// Appends the rows of an aligned batch, without `day`, to their days.
+fn split_by_day(table: &str, batch: &RecordBatch, days: &mut BTreeMap<i32, Vec<RecordBatch>>) -> Result<()> {
+    let index = batch.schema_ref().index_of(DAY)?;
+    let column = Arc::clone(batch.column(index));
+    let values = column
+        .as_primitive_opt::<Date32Type>()
+        .ok_or_else(|| Error::Bug(format!("column 'day' of '{table}' is {}", column.data_type())))?;
+    if values.null_count() > 0 {
+        return Err(Error::event(
+            "MISSING_DAY",
+            format!(
+                "a row for table '{table}' has no day; derive it from the event time, CAST(event_time AS DATE) AS day"
+            ),
+        ));
+    }
+    let mut rest = batch.clone();
+    rest.remove_column(index);
+    let least = arrow::compute::min(values);
+    if least == arrow::compute::max(values) {
+        days.entry(least.unwrap_or_default()).or_default().push(rest);
+        return Ok(());
+    }
+    let mut rows: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+    for (row, day) in (0u32..).zip(values.values().iter()) {
+        rows.entry(*day).or_default().push(row);
+    }
+    for (day, indices) in rows {
+        days.entry(day).or_default().push(take_record_batch(&rest, &UInt32Array::from(indices))?);
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The lake: every table as a Delta Lake table (Parquet and a transaction log) on a local directory or on S3.
+//!
+//! In come record batches in the engine's types; out go files that DuckDB, Spark, Polars and DataFusion read as they are,
+//! partitioned by `day`. Writing has two steps, so that a checkpoint can lie between them:
+//!
+//! ```text
+//! batches --LakeTable::write--> PendingFile (on the store, not in the table) --LakeTable::commit--> table version
+//! ```
+//!
+//! What never happens here: a file is never deleted because a commit failed, a commit is never written before the table's
+//! `txn` version was read from a fresh snapshot, and nothing is reported as done that a power cut could take away.
+
+mod commit;
+mod encode;
+mod local;
+mod maintain;
+mod statistics;
+mod store;
+mod table;
+mod types;
+
+pub use encode::PendingFile;
+pub use maintain::{Maintenance, MaintenanceReport};
+pub use store::Lake;
+pub use table::{Changes, LakeTable};
+pub use types::table_schema;

@@ -1,0 +1,379 @@
+//! One table: opening, writing files, reading, and what changed since a version.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake_core::kernel::transaction::CommitProperties;
+use deltalake_core::kernel::{Action, LogicalFileView, StructField, StructType, Version};
+use deltalake_core::logstore::{LogStoreRef, get_actions};
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::protocol::SaveMode;
+use deltalake_core::table::state::DeltaTableState;
+use deltalake_core::{DeltaTable, DeltaTableError};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::encode::{Encoded, PendingFile, day_text, encode};
+use super::statistics::parse_day;
+use super::store::Lake;
+use super::types::{DAY, new_columns};
+use crate::error::{Error, Result};
+use crate::time::Clock;
+
+/// A table of the lake. Cheap to clone; clones share one handle, which follows the table's log.
+#[derive(Clone)]
+pub struct LakeTable {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) name: String,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log_store: LogStoreRef,
+    /// The columns at the newest version this handle has seen.
+    schema: RwLock<SchemaRef>,
+    handle: Mutex<Handle>,
+}
+
+/// The newest version that was loaded, and the `txn` versions known at it.
+pub(crate) struct Handle {
+    pub(crate) table: DeltaTable,
+    known_versions: HashMap<String, i64>,
+    known_at: Option<Version>,
+}
+
+/// Which days changed after a version, as far back as the log reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The oldest version whose changes are known: anything may have changed before it.
+    pub complete_from: i64,
+    /// The newest version.
+    pub newest: i64,
+    /// Per changed day, the newest version that changed its rows. Compaction changes no rows.
+    pub last_version: BTreeMap<i32, i64>,
+}
+
+impl Changes {
+    /// Whether the day's rows may have changed after `version`.
+    pub fn changed_after(&self, day: i32, version: i64) -> bool {
+        version + 1 < self.complete_from || self.last_version.get(&day).is_some_and(|last| *last > version)
+    }
+}
+
+impl std::fmt::Debug for LakeTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LakeTable({})", self.inner.name)
+    }
+}
+
+impl LakeTable {
+    /// Creates the table, or opens it if another writer was faster.
+    pub(crate) async fn create(lake: &Lake, name: &str, schema: &SchemaRef) -> Result<Self> {
+        let log_store = lake.log_store(name)?;
+        let columns: StructType = schema.as_ref().try_into_kernel()?;
+        let created = CreateBuilder::new()
+            .with_log_store(Arc::clone(&log_store))
+            .with_table_name(name)
+            .with_columns(columns.fields().cloned())
+            .with_partition_columns([DAY])
+            .with_save_mode(SaveMode::Ignore)
+            .with_commit_properties(quiet())
+            .await;
+        // Whatever the error was: if the table is there now, it is the table (a lost race, a lost answer).
+        if let Err(e) = created
+            && !log_store.is_delta_table_location().await?
+        {
+            return Err(Error::Storage(format!("cannot create table '{name}': {e}")));
+        }
+        Self::load(lake, name, log_store).await
+    }
+
+    pub(crate) async fn load(lake: &Lake, name: &str, log_store: LogStoreRef) -> Result<Self> {
+        let mut table = DeltaTable::new(Arc::clone(&log_store));
+        table.load().await?;
+        let schema = table.snapshot()?.snapshot().arrow_schema();
+        let partition = table.snapshot()?.metadata().partition_columns().to_vec();
+        if partition != [DAY.to_string()] {
+            return Err(Error::Config(format!(
+                "table '{name}' in the lake is partitioned by ({}), not by day; move it elsewhere or rewrite it",
+                partition.join(", ")
+            )));
+        }
+        let handle = Handle { table, known_versions: HashMap::new(), known_at: None };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                name: name.to_string(),
+                clock: Arc::clone(lake.clock()),
+                log_store,
+                schema: RwLock::new(schema),
+                handle: Mutex::new(handle),
+            }),
+        })
+    }
+
+    /// The table's name: `agent_usage`, `system.rollup_runs`.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The table's columns, `day` among them, as stored: timestamps are `Timestamp(µs, "UTC")`, text is `Utf8`.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.inner.schema.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_schema(&self, schema: SchemaRef) {
+        *self.inner.schema.write().unwrap_or_else(PoisonError::into_inner) = schema;
+    }
+
+    /// Adds the columns of `wanted` that the table lacks; existing files read as null there.
+    pub(crate) async fn add_columns(&self, wanted: &Schema) -> Result<()> {
+        let mut handle = self.refreshed().await?;
+        // A second pass sees the columns that another writer added meanwhile.
+        for last in [false, true] {
+            let added = new_columns(&self.inner.name, &self.schema(), wanted)?;
+            if added.is_empty() {
+                return Ok(());
+            }
+            let fields = added.iter().map(|f| f.try_into_kernel()).collect::<Result<Vec<StructField>, _>>()?;
+            match handle.table.clone().add_columns().with_fields(fields).with_commit_properties(quiet()).await {
+                Ok(table) => handle.table = table,
+                Err(e) if last => return Err(Error::Storage(format!("cannot add columns to '{}': {e}", self.name()))),
+                Err(_) => handle.table.update_state().await?,
+            }
+            self.set_schema(handle.table.snapshot()?.snapshot().arrow_schema());
+        }
+        Ok(())
+    }
+
+    /// Writes Parquet files, one per day in the batches. They are held back: no reader sees them before
+    /// [`LakeTable::commit`].
+    ///
+    /// Shape: the table's columns in any order and in engine types; missing ones are null. Names are a function of
+    /// (writer, epoch, part, day), so that a repeated epoch overwrites its own leftovers and nothing else.
+    ///
+    /// Errors: `Config` for an unknown column, `Event` for a null day or a value that does not fit, `Storage`.
+    pub async fn write(
+        &self,
+        writer: &str,
+        epoch: u64,
+        part: u32,
+        batches: &[RecordBatch],
+    ) -> Result<Vec<PendingFile>> {
+        let stem = format!("{}-{epoch:020}-{part:05}", file_safe(writer));
+        self.write_files(batches, |_| stem.clone()).await
+    }
+
+    pub(crate) async fn write_files(
+        &self,
+        batches: &[RecordBatch],
+        stem: impl Fn(&Encoded) -> String,
+    ) -> Result<Vec<PendingFile>> {
+        let (name, schema, batches) = (self.inner.name.clone(), self.schema(), batches.to_vec());
+        let encoded = blocking(move || encode(&name, &schema, &batches)).await?;
+        let mut files = Vec::with_capacity(encoded.len());
+        for file in encoded {
+            let stem = stem(&file);
+            files.push(self.put_file(file, &stem).await?);
+        }
+        Ok(files)
+    }
+
+    pub(crate) async fn put_file(&self, file: Encoded, stem: &str) -> Result<PendingFile> {
+        let path = format!("{DAY}={}/{stem}.parquet", day_text(file.day)?);
+        let pending = PendingFile {
+            size_bytes: file.bytes.len() as u64,
+            day: file.day,
+            rows: file.rows,
+            stats: file.stats,
+            written_at_ms: self.inner.clock.now() / 1_000_000,
+            path,
+        };
+        self.files().put(&location(&pending.path)?, file.bytes.into()).await?;
+        Ok(pending)
+    }
+
+    /// The newest version of the table.
+    pub async fn version(&self) -> Result<i64> {
+        let handle = self.refreshed().await?;
+        handle.version()
+    }
+
+    /// The newest `version` that [`LakeTable::commit`] has published for `app_id`.
+    pub async fn transaction(&self, app_id: &str) -> Result<Option<i64>> {
+        let mut handle = self.refreshed().await?;
+        handle.app_version(app_id).await
+    }
+
+    /// The days that have rows.
+    pub async fn days(&self) -> Result<BTreeSet<i32>> {
+        let handle = self.refreshed().await?;
+        Ok(live_files(handle.state()?)?.into_iter().filter_map(|f| f.day).collect())
+    }
+
+    /// The days whose rows changed by commits after `version`; compaction does not count. If the log no longer reaches
+    /// back to it, all days.
+    pub async fn days_changed_since(&self, version: i64) -> Result<BTreeSet<i32>> {
+        let changes = self.changes_since(version).await?;
+        if version + 1 < changes.complete_from {
+            return self.days().await;
+        }
+        Ok(changes.last_version.into_keys().collect())
+    }
+
+    /// As [`LakeTable::days_changed_since`], with the version of the last change of each day.
+    pub async fn changes_since(&self, version: i64) -> Result<Changes> {
+        let newest = self.version().await?;
+        let mut changes = Changes { complete_from: newest + 1, newest, last_version: BTreeMap::new() };
+        for at in (version.max(-1) + 1..=newest).rev() {
+            let number = Version::try_from(at).map_err(|_| Error::Bug(format!("table version {at}")))?;
+            let Some(commit) = self.inner.log_store.read_commit_entry(number).await? else { break };
+            for action in get_actions(number, &commit)? {
+                if let Some(day) = changed_day(&action) {
+                    changes.last_version.entry(day).or_insert(at);
+                }
+            }
+            changes.complete_from = at;
+        }
+        Ok(changes)
+    }
+
+    /// The newest snapshot, for DataFusion. Days and statistics prune files.
+    pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
+        let builder = {
+            let handle = self.refreshed().await?;
+            handle.table.table_provider()
+        };
+        Ok(builder.await?)
+    }
+
+    /// The table's own directory as a store.
+    pub(crate) fn files(&self) -> Arc<dyn ObjectStore> {
+        self.inner.log_store.object_store(None)
+    }
+
+    /// The handle at the newest version.
+    pub(crate) async fn refreshed(&self) -> Result<MutexGuard<'_, Handle>> {
+        let mut handle = self.inner.handle.lock().await;
+        let before = handle.table.version();
+        handle.table.update_state().await?;
+        if handle.table.version() != before {
+            self.set_schema(handle.state()?.snapshot().arrow_schema());
+        }
+        Ok(handle)
+    }
+}
+
+impl Handle {
+    pub(crate) fn state(&self) -> Result<&DeltaTableState> {
+        Ok(self.table.snapshot()?)
+    }
+
+    pub(crate) fn version(&self) -> Result<i64> {
+        let version = self.state()?.version();
+        i64::try_from(version).map_err(|_| Error::Corrupt(format!("table version {version}")))
+    }
+
+    /// The `txn` version of `app_id` at the handle's version; read from the log unless nothing changed since.
+    pub(crate) async fn app_version(&mut self, app_id: &str) -> Result<Option<i64>> {
+        let state = self.table.snapshot()?;
+        if self.known_at != Some(state.version()) {
+            self.known_versions.clear();
+            self.known_at = Some(state.version());
+        }
+        if let Some(known) = self.known_versions.get(app_id) {
+            return Ok(Some(*known));
+        }
+        let log_store = self.table.log_store();
+        let found = state.transaction_version(log_store.as_ref(), app_id).await?;
+        if let Some(version) = found {
+            self.known_versions.insert(app_id.to_string(), version);
+        }
+        Ok(found)
+    }
+
+    /// Takes the state after our own commit, which was the next version: what was known stays known.
+    pub(crate) fn committed(&mut self, state: DeltaTableState, txn: Option<(&str, i64)>) {
+        let follows = self.known_at.is_some_and(|at| at + 1 == state.version());
+        if !follows {
+            self.known_versions.clear();
+        }
+        self.known_at = Some(state.version());
+        if let Some((app_id, version)) = txn {
+            self.known_versions.insert(app_id.to_string(), version);
+        }
+        self.table.state = Some(state);
+    }
+}
+
+/// A file of the table, as the log has it.
+pub(crate) struct LiveFile {
+    pub(crate) path: String,
+    pub(crate) day: Option<i32>,
+    pub(crate) size_bytes: u64,
+    pub(crate) view: LogicalFileView,
+}
+
+pub(crate) fn live_files(state: &DeltaTableState) -> Result<Vec<LiveFile>> {
+    let data = state.snapshot().try_log_data()?;
+    let files = data
+        .iter()
+        .map(|view| LiveFile {
+            path: view.path().into_owned(),
+            day: view.partition_values_map().get(DAY).and_then(|v| v.as_deref()).and_then(parse_day),
+            size_bytes: u64::try_from(view.size()).unwrap_or(0),
+            view,
+        })
+        .collect();
+    Ok(files)
+}
+
+/// The day whose rows an action changes.
+fn changed_day(action: &Action) -> Option<i32> {
+    let values = match action {
+        Action::Add(add) if add.data_change => Some(&add.partition_values),
+        Action::Remove(remove) if remove.data_change => remove.partition_values.as_ref(),
+        _ => None,
+    }?;
+    parse_day(values.get(DAY)?.as_deref()?)
+}
+
+/// A commit without the library's own retries, log checkpoints and log clean-up: we do each of them ourselves, when a
+/// fresh look at the table says so.
+pub(crate) fn quiet() -> CommitProperties {
+    CommitProperties::default().with_max_retries(0).with_create_checkpoint(false).with_cleanup_expired_logs(Some(false))
+}
+
+pub(crate) fn location(path: &str) -> Result<Path> {
+    Path::parse(path).map_err(|e| Error::Bug(format!("file name '{path}': {e}")))
+}
+
+/// A writer's name as part of a file name.
+fn file_safe(writer: &str) -> String {
+    writer.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' }).collect()
+}
+
+/// Work that would hold up the runtime's threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Bug(format!("a lake worker ended: {e}")))?
+}
+
+/// The columns of the table's files: all but the partition.
+pub(crate) fn file_schema(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema.fields().iter().filter(|f| f.name() != DAY).map(|f| f.as_ref().clone()).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// Whether an error of the library means that another commit was faster (nothing of ours was written).
+pub(crate) fn lost_race(e: &DeltaTableError) -> bool {
+    use deltalake_core::kernel::transaction::TransactionError as T;
+    matches!(
+        e,
+        DeltaTableError::VersionAlreadyExists(_)
+            | DeltaTableError::Transaction { source: T::MaxCommitAttempts(_) | T::VersionAlreadyExists(_) }
+    )
+}
