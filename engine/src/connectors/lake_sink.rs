@@ -1,0 +1,118 @@
+//! Writing a Delta table: Parquet files held back until the checkpoint is durable, then one commit.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Date32Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use super::{Commit, Sink};
+use crate::error::{Error, Result};
+use crate::lake::{LakeTable, PendingFile};
+use crate::message::Rows;
+use crate::time::day_of;
+
+/// The column that tables are partitioned by: the UTC day of a row's event time.
+pub const DAY_COLUMN: &str = "day";
+
+/// Rows held in memory before a file is written.
+const ROWS_PER_FILE: usize = 1 << 20;
+
+/// A table's columns from a pipeline's: with `day` at the end.
+pub fn with_day(schema: &Schema) -> Result<SchemaRef> {
+    if schema.column_with_name(DAY_COLUMN).is_some() {
+        return Err(Error::sql(format!(
+            "the column name '{DAY_COLUMN}' is taken by the partition of the table; rename it in the SELECT"
+        )));
+    }
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(DAY_COLUMN, DataType::Date32, false)));
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Buffers rows and writes Parquet files that nobody sees yet.
+pub struct LakeSink {
+    table: LakeTable,
+    runtime: Handle,
+    schema: SchemaRef,
+    writer: String,
+    buffer: Vec<RecordBatch>,
+    buffered_rows: usize,
+    checkpoint: u64,
+    files: Vec<PendingFile>,
+    parts: u32,
+}
+
+impl LakeSink {
+    /// `writer` names the pipeline in file names; `first` is the number of the next checkpoint.
+    pub fn new(table: LakeTable, runtime: Handle, schema: SchemaRef, writer: String, first: u64) -> Self {
+        let (buffer, files) = (Vec::new(), Vec::new());
+        Self { table, runtime, schema, writer, buffer, buffered_rows: 0, checkpoint: first, files, parts: 0 }
+    }
+
+    fn write_files(&mut self) -> Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.buffered_rows = 0;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let files = self.runtime.block_on(self.table.write(&self.writer, self.checkpoint, self.parts, &buffer))?;
+        self.files.extend(files);
+        self.parts += 1;
+        Ok(())
+    }
+}
+
+impl Sink for LakeSink {
+    fn write(&mut self, rows: &Rows) -> Result<()> {
+        let days: ArrayRef = Arc::new(Date32Array::from_iter_values(rows.time.values().iter().map(|t| day_of(*t))));
+        let mut columns = rows.batch.columns().to_vec();
+        columns.push(days);
+        self.buffer.push(RecordBatch::try_new(self.schema.clone(), columns)?);
+        self.buffered_rows += rows.len();
+        if self.buffered_rows >= ROWS_PER_FILE {
+            self.write_files()?;
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, checkpoint: u64) -> Result<Value> {
+        self.write_files()?;
+        self.checkpoint = checkpoint + 1;
+        self.parts = 0;
+        let files = std::mem::take(&mut self.files);
+        serde_json::to_value(&files).map_err(|e| Error::Bug(format!("pending files do not serialise: {e}")))
+    }
+}
+
+/// Commits a pipeline's files to its table, once per checkpoint.
+pub struct LakeCommit {
+    table: LakeTable,
+    runtime: Handle,
+    app_id: String,
+}
+
+impl LakeCommit {
+    /// `app_id` is the transaction's application: `pipeline/sink`.
+    pub fn new(table: LakeTable, runtime: Handle, app_id: String) -> Self {
+        Self { table, runtime, app_id }
+    }
+}
+
+impl Commit for LakeCommit {
+    fn commit(&self, checkpoint: u64, prepared: &Value) -> Result<()> {
+        let files: Vec<PendingFile> = serde_json::from_value(prepared.clone()).map_err(|e| {
+            Error::Corrupt(format!("the pending files of {} in checkpoint {checkpoint}: {e}", self.app_id))
+        })?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        self.runtime.block_on(self.table.commit(&self.app_id, checkpoint as i64, &files))?;
+        Ok(())
+    }
+
+    fn committed(&self) -> Result<Option<u64>> {
+        Ok(self.runtime.block_on(self.table.transaction(&self.app_id))?.map(i64::unsigned_abs))
+    }
+}

@@ -1,0 +1,158 @@
+//! Where rows come from and go to. One file each; [`Connector`] names them all.
+//!
+//! | connector | source | sink | after a crash |
+//! |---|---|---|---|
+//! | `ingest` | what [`Engine::append`](crate::Engine::append) took | | read again from the log |
+//! | `single_file` | a file, once | a file | read again; cut back to the last checkpoint |
+//! | `lake` | a Delta table, once | a Delta table | committed once, by transaction version |
+//! | `memory` | | batches for an embedder | rows since the last checkpoint come again |
+//! | `stdout` | | JSON lines | rows since the last checkpoint come again |
+//! | `blackhole` | | nothing: counts | |
+
+pub mod blackhole;
+pub mod csv;
+pub mod file_sink;
+pub mod ingest;
+pub mod json;
+pub mod lake_sink;
+pub mod lake_source;
+pub mod memory;
+pub mod options;
+pub mod parquet;
+pub mod single_file;
+pub mod stdout;
+
+use arrow::record_batch::RecordBatch;
+use serde_json::Value;
+
+use crate::error::{Error, Result, SqlError};
+use crate::message::Rows;
+use options::Options;
+
+/// A table's connector with its options.
+#[derive(Debug, Clone)]
+pub enum Connector {
+    /// Rows appended by producers.
+    Ingest,
+    /// A file.
+    SingleFile(single_file::FileOptions),
+    /// A Delta table.
+    Lake,
+    /// Batches in memory.
+    Memory,
+    /// JSON lines on standard output.
+    Stdout,
+    /// Nothing.
+    Blackhole,
+}
+
+const NAMES: &str = "ingest, single_file, lake, memory, stdout, blackhole";
+
+impl Connector {
+    /// Takes the connector and its own options; `table` names it in errors.
+    pub fn from_options(table: &str, options: &mut Options) -> Result<Self> {
+        let Some(name) = options.text("connector")? else {
+            return Err(Error::Query(SqlError {
+                message: format!("table '{table}' has no connector"),
+                fix: Some(format!("add WITH (connector = '...'), one of: {NAMES}")),
+                ..SqlError::default()
+            }));
+        };
+        options.word("type", &["source", "sink"])?;
+        match name.as_str() {
+            "ingest" => Ok(Self::Ingest),
+            "single_file" => Ok(Self::SingleFile(single_file::FileOptions::from_options(options)?)),
+            "lake" | "delta" => Ok(Self::Lake),
+            "memory" => Ok(Self::Memory),
+            "stdout" => {
+                options.word("format", &["json"])?;
+                Ok(Self::Stdout)
+            }
+            "blackhole" => Ok(Self::Blackhole),
+            other => Err(Error::Query(SqlError {
+                message: format!("unknown connector '{other}'"),
+                fix: Some(format!("use one of: {NAMES}")),
+                ..SqlError::default()
+            })),
+        }
+    }
+
+    /// Its name in SQL.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::SingleFile(_) => "single_file",
+            Self::Lake => "lake",
+            Self::Memory => "memory",
+            Self::Stdout => "stdout",
+            Self::Blackhole => "blackhole",
+        }
+    }
+
+    /// Whether a query can read from it.
+    pub fn can_read(&self) -> bool {
+        matches!(self, Self::Ingest | Self::SingleFile(_) | Self::Lake)
+    }
+
+    /// Whether `INSERT INTO` can write to it.
+    pub fn can_write(&self) -> bool {
+        !matches!(self, Self::Ingest)
+    }
+}
+
+/// A row that could not be decoded or cast.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// Where in its source: the line of a file from 1, the index in a request from 0.
+    pub position: u64,
+    /// A stable word such as `WRONG_TYPE`.
+    pub code: String,
+    /// What was wrong.
+    pub message: String,
+    /// The row as it came.
+    pub raw: Vec<u8>,
+}
+
+/// What a source read.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// Rows in the table's arriving columns; `None` at the end of a bounded source.
+    pub batch: Option<RecordBatch>,
+    /// Rows that were not understood.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A bounded source that is read once, in order.
+pub trait Source: Send {
+    /// The next rows. After the end: a `Read` without batch.
+    fn read(&mut self) -> Result<Read>;
+}
+
+/// Where a pipeline's rows go.
+pub trait Sink: Send {
+    /// Takes rows.
+    fn write(&mut self, rows: &Rows) -> Result<()>;
+
+    /// Makes everything since the last call durable but not yet visible (where the connector can) and says what
+    /// [`Commit`] needs to make it visible once the checkpoint is.
+    fn prepare(&mut self, checkpoint: u64) -> Result<Value>;
+
+    /// Goes back to what `prepare` said at the checkpoint the engine restarts from.
+    fn restore(&mut self, _prepared: &Value) -> Result<()> {
+        Ok(())
+    }
+
+    /// Nothing follows: everything was prepared and committed.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes prepared rows visible. Called after the checkpoint is durable, and again after a crash: it must be idempotent.
+pub trait Commit: Send + Sync {
+    /// Commits what `prepare` returned for `checkpoint`.
+    fn commit(&self, checkpoint: u64, prepared: &Value) -> Result<()>;
+
+    /// The newest checkpoint that was committed, as the sink itself remembers it.
+    fn committed(&self) -> Result<Option<u64>>;
+}

@@ -1,0 +1,134 @@
+//! What travels in the channels between threads and through the operators.
+//!
+//! ```text
+//! source --Message--> worker graph --Message--> final graph --Message--> sink
+//! ```
+//!
+//! Watermarks and barriers are messages, never shared state beside them: an operator sees them at their exact place
+//! among the rows.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatchOptions;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
+use arrow::compute::{filter, filter_record_batch, take};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType};
+use arrow::record_batch::RecordBatch;
+
+use crate::error::{Error, Result};
+use crate::time::Watermark;
+
+/// Rows with their event times, which are not columns: a projection cannot lose them.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// The columns that SQL sees.
+    pub batch: RecordBatch,
+    /// The event time of each row, in nanoseconds since the epoch; never null.
+    pub time: Int64Array,
+    /// The watermark at each row's own place in the log. Absent when no row is behind the watermark after the batch:
+    /// then no row of it can be late for any window.
+    pub row_watermark: Option<Int64Array>,
+}
+
+impl Rows {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows for which `mask` is true.
+    pub fn filter(&self, mask: &BooleanArray) -> Result<Self> {
+        Ok(Self {
+            batch: filter_record_batch(&self.batch, mask)?,
+            time: filter(&self.time, mask)?.as_primitive::<Int64Type>().clone(),
+            row_watermark: match &self.row_watermark {
+                Some(w) => Some(filter(w, mask)?.as_primitive::<Int64Type>().clone()),
+                None => None,
+            },
+        })
+    }
+
+    /// The rows at `indices`, in that order.
+    pub fn take(&self, indices: &UInt32Array) -> Result<Self> {
+        Ok(Self {
+            batch: take_batch(&self.batch, indices)?,
+            time: take(&self.time, indices, None)?.as_primitive::<Int64Type>().clone(),
+            row_watermark: match &self.row_watermark {
+                Some(w) => Some(take(w, indices, None)?.as_primitive::<Int64Type>().clone()),
+                None => None,
+            },
+        })
+    }
+
+    /// `length` rows from `offset`, without a copy.
+    pub fn slice(&self, offset: usize, length: usize) -> Self {
+        Self {
+            batch: self.batch.slice(offset, length),
+            time: self.time.slice(offset, length),
+            row_watermark: self.row_watermark.as_ref().map(|w| w.slice(offset, length)),
+        }
+    }
+}
+
+/// The rows of a batch at `indices`; a batch without columns keeps its number of rows.
+pub fn take_batch(batch: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().map(|c| take(c, indices, None)).collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+    Ok(RecordBatch::try_new_with_options(batch.schema(), columns, &options)?)
+}
+
+/// The nanoseconds of a `Timestamp(Nanosecond, _)` column, without a copy; the column must not hold nulls.
+pub fn nanoseconds(column: &ArrayRef) -> Result<Int64Array> {
+    let times = column
+        .as_primitive_opt::<TimestampNanosecondType>()
+        .ok_or_else(|| Error::Bug(format!("event time of type {}", column.data_type())))?;
+    Ok(Int64Array::new(times.values().clone(), times.nulls().cloned()))
+}
+
+/// Partial aggregates of one slice of event time: one row per group, group columns first, then accumulator states.
+#[derive(Debug, Clone)]
+pub struct SliceState {
+    /// The start of the slice, nanoseconds since the epoch.
+    pub start: i64,
+    /// The end of the first window these rows count in: a row that was late for earlier windows has missed those.
+    pub first_window_end: i64,
+    /// The groups and their states.
+    pub groups: RecordBatch,
+}
+
+/// Rows that were late for a window, with what they missed.
+#[derive(Debug, Clone)]
+pub struct LateRows {
+    /// The rows as the window operator saw them.
+    pub batch: RecordBatch,
+    /// Their event times.
+    pub time: Int64Array,
+    /// Start of the window that each row missed.
+    pub window_start: Int64Array,
+    /// End of that window.
+    pub window_end: Int64Array,
+    /// The watermark at the row's place.
+    pub watermark: Int64Array,
+}
+
+/// One message.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// Rows of a source or of an operator.
+    Batch(Rows),
+    /// Partial aggregates, from a worker's share of a window to its merge.
+    Slice(Arc<SliceState>),
+    /// Late rows, on their way to `<pipeline>__late`.
+    Late(LateRows),
+    /// No row before this time follows.
+    Watermark(Watermark),
+    /// Everything before belongs to checkpoint n.
+    Barrier(u64),
+    /// Nothing follows.
+    End,
+}

@@ -1,0 +1,185 @@
+//! The operators of one thread, wired into a tree: a message goes in at a stage, and whatever comes of it leaves at the
+//! exits before the call returns. No queues inside: back-pressure is the caller's.
+
+use crate::error::Result;
+use crate::message::{Message, Rows};
+use crate::operators::{Operator, Output, StateChange};
+use crate::time::{WATERMARK_MIN, Watermark};
+use arrow::record_batch::RecordBatch;
+
+/// Where a stage's output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Into another stage, at one of its inputs.
+    Stage {
+        /// Which stage.
+        stage: usize,
+        /// Which of its inputs.
+        port: usize,
+    },
+    /// Out of this graph.
+    Exit(usize),
+}
+
+/// A message that left the graph at an exit.
+pub type Left = (Exit, Message);
+
+/// Which way a message left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// A numbered exit, given in [`Next::Exit`].
+    Main(usize),
+    /// Late rows of any stage.
+    Late,
+}
+
+struct Stage {
+    operator: Box<dyn Operator>,
+    /// The watermark of each input; theirs is the minimum.
+    ports: Vec<Watermark>,
+    watermark: Watermark,
+    sent: Watermark,
+    next: Next,
+}
+
+/// A tree of operators, children before parents.
+#[derive(Default)]
+pub struct Graph {
+    stages: Vec<Stage>,
+}
+
+impl Graph {
+    /// Adds a stage with `ports` inputs; its children have been added before. Returns its number.
+    pub fn add(&mut self, operator: Box<dyn Operator>, ports: usize, next: Next) -> usize {
+        let ports = vec![WATERMARK_MIN; ports];
+        self.stages.push(Stage { operator, ports, watermark: WATERMARK_MIN, sent: WATERMARK_MIN, next });
+        self.stages.len() - 1
+    }
+
+    /// How many stages.
+    pub fn len(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Whether there is no stage.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Sends a message in; what leaves is appended to `left`.
+    pub fn push(&mut self, to: Next, message: Message, left: &mut Vec<Left>) -> Result<()> {
+        let (at, port) = match to {
+            Next::Stage { stage, port } => (stage, port),
+            Next::Exit(exit) => {
+                left.push((Exit::Main(exit), message));
+                return Ok(());
+            }
+        };
+        let Some(stage) = self.stages.get_mut(at) else { return Ok(()) };
+        let mut out = Output::default();
+        let mut watermark = None;
+        match message {
+            Message::Batch(rows) => stage.operator.on_batch(rows, &mut out)?,
+            Message::Slice(slice) => stage.operator.on_slice(&slice)?,
+            Message::Late(late) => left.push((Exit::Late, Message::Late(late))),
+            Message::Watermark(w) => watermark = stage.advance(port, w, &mut out)?,
+            // Barriers and ends concern a whole graph at once: see `barrier`.
+            Message::Barrier(_) | Message::End => {}
+        }
+        let next = stage.next;
+        self.hand_on(next, out, left)?;
+        match watermark {
+            Some(w) => self.push(next, Message::Watermark(w), left),
+            None => Ok(()),
+        }
+    }
+
+    fn hand_on(&mut self, next: Next, out: Output, left: &mut Vec<Left>) -> Result<()> {
+        for rows in out.batches.into_iter().filter(|r: &Rows| !r.is_empty()) {
+            self.push(next, Message::Batch(rows), left)?;
+        }
+        for slice in out.slices {
+            self.push(next, Message::Slice(slice.into()), left)?;
+        }
+        left.extend(out.late.into_iter().map(|late| (Exit::Late, Message::Late(late))));
+        Ok(())
+    }
+
+    /// Lets every stage hand on what must not stay across a checkpoint, children first.
+    pub fn barrier(&mut self, left: &mut Vec<Left>) -> Result<()> {
+        for at in 0..self.stages.len() {
+            let mut out = Output::default();
+            let Some(stage) = self.stages.get_mut(at) else { continue };
+            stage.operator.on_barrier(&mut out)?;
+            let next = stage.next;
+            self.hand_on(next, out, left)?;
+        }
+        Ok(())
+    }
+
+    /// What changed in a stage's state; `files` is the number of files that state is in.
+    pub fn snapshot(&mut self, stage: usize, files: usize) -> Result<StateChange> {
+        self.stages.get_mut(stage).map_or(Ok(StateChange::None), |s| s.operator.snapshot(files))
+    }
+
+    /// Gives a stage its state and its watermarks back.
+    pub fn restore(&mut self, stage: usize, state: Vec<RecordBatch>, watermarks: &StageWatermarks) -> Result<()> {
+        let Some(stage) = self.stages.get_mut(stage) else { return Ok(()) };
+        if stage.ports.len() == watermarks.ports.len() {
+            stage.ports.clone_from(&watermarks.ports);
+        }
+        (stage.watermark, stage.sent) = (watermarks.watermark, watermarks.sent);
+        stage.operator.restore(state, watermarks.sent)
+    }
+
+    /// The watermarks of a stage, for a checkpoint.
+    pub fn watermarks(&self, stage: usize) -> StageWatermarks {
+        self.stages.get(stage).map_or_else(StageWatermarks::default, |s| StageWatermarks {
+            ports: s.ports.clone(),
+            watermark: s.watermark,
+            sent: s.sent,
+        })
+    }
+
+    /// Bytes of state in all stages, roughly.
+    pub fn state_bytes(&self) -> usize {
+        self.stages.iter().map(|s| s.operator.state_bytes()).sum()
+    }
+}
+
+/// The watermarks of one stage, as a checkpoint keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StageWatermarks {
+    /// Of each input.
+    pub ports: Vec<Watermark>,
+    /// Their minimum.
+    pub watermark: Watermark,
+    /// What was handed on.
+    pub sent: Watermark,
+}
+
+impl Default for StageWatermarks {
+    fn default() -> Self {
+        Self { ports: Vec::new(), watermark: WATERMARK_MIN, sent: WATERMARK_MIN }
+    }
+}
+
+impl Stage {
+    /// Takes the watermark of one input; returns the one to hand on, if it moved.
+    fn advance(&mut self, port: usize, watermark: Watermark, out: &mut Output) -> Result<Option<Watermark>> {
+        if let Some(p) = self.ports.get_mut(port) {
+            *p = watermark.max(*p);
+        }
+        let all = self.ports.iter().copied().min().unwrap_or(WATERMARK_MIN);
+        if all <= self.watermark {
+            return Ok(None);
+        }
+        self.watermark = all;
+        let on = self.operator.on_watermark(all, out)?;
+        if on <= self.sent {
+            return Ok(None);
+        }
+        self.sent = on;
+        Ok(Some(on))
+    }
+}

@@ -1,0 +1,82 @@
+//! Operators: synchronous state machines, one file each. Batches in, batches out; no I/O, no clock, no async.
+//!
+//! An operator runs inside one thread's [`Graph`](graph::Graph). A windowed aggregate is two operators: each worker
+//! aggregates its own share ([`partial`]), one thread merges at close ([`merge`]).
+
+pub mod accumulate;
+pub mod filter;
+pub mod graph;
+pub mod merge;
+pub mod partial;
+pub mod project;
+pub mod session;
+pub mod window;
+
+use arrow::record_batch::RecordBatch;
+
+use crate::error::{Error, Result};
+use crate::message::{LateRows, Rows, SliceState};
+use crate::time::Watermark;
+
+/// What an operator hands on while it handles one message.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Rows for the next operator.
+    pub batches: Vec<Rows>,
+    /// Partial aggregates for the merge.
+    pub slices: Vec<SliceState>,
+    /// Rows that were late for a window.
+    pub late: Vec<LateRows>,
+}
+
+/// What changed in an operator's state since the last checkpoint.
+#[derive(Debug)]
+pub enum StateChange {
+    /// Nothing.
+    None,
+    /// These batches come on top of the earlier files. `needed_until` is the watermark after which none of them matters.
+    Append {
+        /// All of one schema.
+        batches: Vec<RecordBatch>,
+        /// The file can be dropped once the watermark reaches this.
+        needed_until: i64,
+    },
+    /// These batches are the whole state; earlier files can be dropped.
+    Replace(Vec<RecordBatch>),
+}
+
+/// A synchronous state machine. It never blocks and never fails on data that an earlier check has accepted.
+pub trait Operator: Send {
+    /// Handles rows.
+    fn on_batch(&mut self, rows: Rows, out: &mut Output) -> Result<()>;
+
+    /// Handles partial aggregates; only a merge gets them.
+    fn on_slice(&mut self, _slice: &SliceState) -> Result<()> {
+        Err(Error::Bug("partial aggregates sent to an operator that takes rows".into()))
+    }
+
+    /// Handles the watermark; returns the one to hand on, which may be held back but never runs ahead.
+    fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<Watermark> {
+        Ok(watermark)
+    }
+
+    /// Hands on whatever must not stay in this operator across a checkpoint (a worker keeps no state over a barrier).
+    fn on_barrier(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// What changed since the last call; called after `on_barrier`. `files` is the number of files the state is in.
+    fn snapshot(&mut self, _files: usize) -> Result<StateChange> {
+        Ok(StateChange::None)
+    }
+
+    /// Takes back what `snapshot` gave, all live files in order, and the watermark at that checkpoint.
+    fn restore(&mut self, _state: Vec<RecordBatch>, _watermark: Watermark) -> Result<()> {
+        Ok(())
+    }
+
+    /// Bytes of state held in memory, roughly.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+}

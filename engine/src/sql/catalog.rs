@@ -1,0 +1,179 @@
+//! The tables that SQL has declared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::column_type::arrow_type;
+use super::functions::Functions;
+use super::parse::{Column, CreateTable, Place, Source, fold, place_of_name};
+use super::planner::Planner;
+use crate::connectors::Connector;
+use crate::error::{Error, Result};
+use crate::time::SECOND;
+
+/// How long a partition may be silent before it no longer holds the watermark back, unless `idle_timeout` says otherwise.
+const IDLE_AFTER: i64 = 5 * 60 * SECOND;
+
+/// How far ahead of its arrival an event may be and still move the watermark, unless `future_skew` says otherwise.
+const FUTURE_SKEW: i64 = 3600 * SECOND;
+
+/// A declared table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Where its rows come from or go.
+    pub connector: Connector,
+    /// All columns, in order; empty for a sink whose columns come from its first `INSERT`.
+    pub schema: SchemaRef,
+    /// The columns that arrive, without the generated ones.
+    pub arriving: SchemaRef,
+    /// One expression per column of `schema` over `arriving`; `None` if nothing is generated.
+    pub columns: Option<Vec<Arc<dyn PhysicalExpr>>>,
+    /// The column of the event time; without one the time of arrival is used.
+    pub event_time: Option<usize>,
+    /// The watermark after each row, as a timestamp over `schema`, as if the row were the only one.
+    pub watermark: Option<Arc<dyn PhysicalExpr>>,
+    /// A silent partition stops holding the watermark back after this; zero or less: never. Nanoseconds.
+    pub idle_after: i64,
+    /// An event further ahead of its arrival than this does not move the watermark. Nanoseconds.
+    pub future_skew: i64,
+}
+
+/// Tables and views by name.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// Tables.
+    pub tables: BTreeMap<String, Table>,
+    /// Views, planned.
+    pub views: BTreeMap<String, LogicalPlan>,
+    /// Typed events that an embedder has registered: `message = 'Name'`.
+    pub messages: BTreeMap<String, SchemaRef>,
+}
+
+impl Catalog {
+    /// Declares a table.
+    pub fn create(
+        &mut self,
+        source: Source<'_>,
+        functions: &Functions,
+        place: Place,
+        table: CreateTable,
+    ) -> Result<()> {
+        if self.tables.contains_key(&table.name) || self.views.contains_key(&table.name) {
+            let message = format!("table '{}' is declared twice", table.name);
+            return Err(source.error(Some(place), message, Some("drop one of the two or rename it".into())));
+        }
+        let name = table.name.clone();
+        let table = self.build(source, functions, place, table).map_err(|e| source.locate(e, Some(place)))?;
+        self.tables.insert(name, table);
+        Ok(())
+    }
+
+    fn build(&self, source: Source<'_>, functions: &Functions, place: Place, written: CreateTable) -> Result<Table> {
+        let CreateTable { name, columns: written_columns, watermark, mut options, .. } = written;
+        if let Some(c) = written_columns.iter().find(|c| c.metadata.is_some()) {
+            let message = format!("METADATA FROM is not supported by this connector (column '{}')", c.name.value);
+            return Err(source.error(place_of_name(&c.name), message, Some("drop the column".into())));
+        }
+        let event_time_field = options.text("event_time_field")?;
+        let idle_after = match options.positive("idle_micros")? {
+            Some(micros) => (micros * 1_000.0) as i64,
+            None => options.duration("idle_timeout")?.unwrap_or(IDLE_AFTER),
+        };
+        let future_skew = options.duration("future_skew")?.unwrap_or(FUTURE_SKEW);
+        let message = options.text("message")?;
+        let connector = Connector::from_options(&name, &mut options)?;
+        options.finish(connector.name())?;
+
+        let (schema, arriving, generated) = match message {
+            Some(message) => {
+                let schema = self.message_columns(&message, &written_columns)?;
+                (schema.clone(), schema, false)
+            }
+            None => columns(source, &written_columns)?,
+        };
+        let planner = Planner::new(source, self, functions);
+        let expressions = if generated { Some(planner.generated(&written_columns, &arriving, &schema)?) } else { None };
+        let mut table = Table {
+            name,
+            connector,
+            schema: schema.clone(),
+            arriving,
+            columns: expressions,
+            event_time: None,
+            watermark: None,
+            idle_after,
+            future_skew,
+        };
+        let wanted =
+            watermark.as_ref().map(|(c, _)| (fold(c), place_of_name(c))).or(event_time_field.map(|f| (f, Some(place))));
+        if let Some((column, at)) = wanted {
+            table.event_time = Some(event_time(source, &schema, &column, at)?);
+        }
+        if let Some((column, Some(expression))) = watermark {
+            table.watermark = Some(planner.watermark(&schema, expression, place_of_name(&column))?);
+        }
+        Ok(table)
+    }
+
+    fn message_columns(&self, message: &str, written: &[Column]) -> Result<SchemaRef> {
+        if !written.is_empty() {
+            return Err(Error::sql(format!("columns of message '{message}' come from its definition; list none here")));
+        }
+        self.messages.get(message).cloned().ok_or_else(|| {
+            let known = self.messages.keys().cloned().collect::<Vec<_>>().join(", ");
+            Error::sql(format!(
+                "unknown message '{message}'; known: {}",
+                if known.is_empty() { "none" } else { &known }
+            ))
+        })
+    }
+}
+
+/// All columns, the arriving ones, and whether some are generated.
+fn columns(source: Source<'_>, written: &[Column]) -> Result<(SchemaRef, SchemaRef, bool)> {
+    let mut fields: Vec<Field> = Vec::new();
+    for c in written {
+        let name = fold(&c.name);
+        let Some(data_type) = arrow_type(&c.data_type) else {
+            let fix = "use BOOLEAN, an integer or float type, DECIMAL, TEXT, BYTEA, DATE, TIME, TIMESTAMP (UTC, without time zone), STRUCT<...> or TYPE[]";
+            return Err(source.error(
+                place_of_name(&c.name),
+                format!("unsupported SQL type '{}' of column '{name}'", c.data_type),
+                Some(fix.into()),
+            ));
+        };
+        if fields.iter().any(|f| *f.name() == name) {
+            return Err(source.error(place_of_name(&c.name), format!("column '{name}' is declared twice"), None));
+        }
+        fields.push(Field::new(name, data_type, c.nullable));
+    }
+    let arriving: Vec<Field> =
+        fields.iter().zip(written).filter(|(_, c)| c.generated.is_none()).map(|(f, _)| f.clone()).collect();
+    let generated = arriving.len() < fields.len();
+    Ok((Arc::new(Schema::new(fields)), Arc::new(Schema::new(arriving)), generated))
+}
+
+fn event_time(source: Source<'_>, schema: &Schema, column: &str, place: Option<Place>) -> Result<usize> {
+    let Some((at, field)) = schema.column_with_name(column) else {
+        let known = schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
+        let fix = format!("use one of: {known}");
+        return Err(source.error(
+            place,
+            format!("event time column '{column}' does not exist in the table"),
+            Some(fix),
+        ));
+    };
+    match field.data_type() {
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => Ok(at),
+        other => {
+            let message = format!("event time column '{column}' has type {other}, but expected TIMESTAMP");
+            Err(source.error(place, message, Some("declare it TIMESTAMP, or add a generated TIMESTAMP column".into())))
+        }
+    }
+}

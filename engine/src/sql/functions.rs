@@ -1,0 +1,117 @@
+//! The functions that SQL can call: DataFusion's, the window functions, `percentile_disc`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::Result as DfResult;
+use datafusion::common::exec_err;
+use datafusion::common::plan_err;
+use datafusion::config::ConfigOptions;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{
+    AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
+};
+
+use super::percentile_disc::percentile_disc_udaf;
+use crate::operators::window::window_type;
+
+/// The window functions, with their number of arguments.
+pub const WINDOW_FUNCTIONS: [(&str, usize); 3] = [("tumble", 1), ("hop", 2), ("session", 1)];
+
+/// All functions by name.
+#[derive(Debug, Clone)]
+pub struct Functions {
+    /// Scalar functions.
+    pub scalar: BTreeMap<String, Arc<ScalarUDF>>,
+    /// Aggregate functions.
+    pub aggregate: BTreeMap<String, Arc<AggregateUDF>>,
+    /// `OVER` functions.
+    pub window: BTreeMap<String, Arc<WindowUDF>>,
+    /// What gives operators such as `[...]` their meaning.
+    pub planners: Vec<Arc<dyn ExprPlanner>>,
+    /// Planning options.
+    pub options: Arc<ConfigOptions>,
+}
+
+impl Default for Functions {
+    fn default() -> Self {
+        let mut functions = Self {
+            scalar: BTreeMap::new(),
+            aggregate: BTreeMap::new(),
+            window: BTreeMap::new(),
+            planners: SessionStateDefaults::default_expr_planners(),
+            options: Arc::new(ConfigOptions::default()),
+        };
+        let windows = WINDOW_FUNCTIONS.iter().map(|(name, n)| Arc::new(ScalarUDF::from(WindowFunction::new(name, *n))));
+        for f in SessionStateDefaults::default_scalar_functions().into_iter().chain(windows) {
+            functions.add_scalar(f);
+        }
+        for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain([percentile_disc_udaf()]) {
+            functions.add_aggregate(f);
+        }
+        for f in SessionStateDefaults::default_window_functions() {
+            functions.window.insert(f.name().to_string(), f);
+        }
+        functions
+    }
+}
+
+impl Functions {
+    /// Adds a scalar function under its name and aliases.
+    pub fn add_scalar(&mut self, f: Arc<ScalarUDF>) {
+        for name in f.aliases().iter().chain([&f.name().to_string()]) {
+            self.scalar.insert(name.clone(), f.clone());
+        }
+    }
+
+    /// Adds an aggregate function under its name and aliases.
+    pub fn add_aggregate(&mut self, f: Arc<AggregateUDF>) {
+        for name in f.aliases().iter().chain([&f.name().to_string()]) {
+            self.aggregate.insert(name.clone(), f.clone());
+        }
+    }
+}
+
+/// `tumble(width)`, `hop(slide, width)`, `session(gap)`: marks in a GROUP BY, never called.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct WindowFunction {
+    name: &'static str,
+    arguments: usize,
+    signature: Signature,
+}
+
+impl WindowFunction {
+    fn new(name: &'static str, arguments: usize) -> Self {
+        // Volatile, so that no optimizer rule evaluates or merges it.
+        Self { name, arguments, signature: Signature::variadic_any(Volatility::Volatile) }
+    }
+}
+
+impl ScalarUDFImpl for WindowFunction {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> DfResult<DataType> {
+        let intervals = arguments.iter().all(|a| matches!(a, DataType::Interval(_) | DataType::Duration(_)));
+        if !intervals || arguments.len() != self.arguments {
+            let form = match self.name {
+                "hop" => "hop(slide, width), such as hop(INTERVAL '10 seconds', INTERVAL '1 minute')",
+                "session" => "session(gap), such as session(INTERVAL '30 minutes')",
+                _ => "tumble(width), such as tumble(INTERVAL '10 seconds')",
+            };
+            return plan_err!("{} takes literal intervals: {form}", self.name);
+        }
+        Ok(window_type())
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        exec_err!("{} is only allowed in GROUP BY", self.name)
+    }
+}

@@ -1,0 +1,12 @@
+//! SQL: text ([`parse`]) to tables ([`catalog`]) to a tree of operators ([`planner`], [`plan`]).
+
+pub mod catalog;
+pub mod column_type;
+pub mod duration;
+pub mod functions;
+pub mod parse;
+pub mod percentile_disc;
+pub mod plan;
+pub mod planner;
+mod planning_error;
+pub mod program;

@@ -1,0 +1,359 @@
+//! Text to statements. The only module that knows the parser.
+//!
+//! DDL is ours (sqlparser has no `WATERMARK FOR` or `METADATA FROM`): a `CREATE TABLE` is read here, with sqlparser's
+//! pieces for names, types and expressions; everything else is sqlparser's.
+
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, Query, Spanned};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use crate::connectors::options::{OptionValue, Options};
+use crate::error::{Error, Result, SqlError};
+
+/// Expressions nested deeper than this are refused: the parser and the planner recurse.
+const DEPTH_MAX: usize = 100;
+
+/// Line and column, from 1.
+pub type Place = (u64, u64);
+
+/// SQL text and where it is from, to say so in errors.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// The file's name, or `<sql>`.
+    pub file: &'a str,
+}
+
+impl Source<'_> {
+    /// An error at a place.
+    pub fn error(&self, place: Option<Place>, message: impl Into<String>, fix: Option<String>) -> Error {
+        let line_text = place
+            .and_then(|(line, _)| self.text.lines().nth(line.saturating_sub(1) as usize))
+            .map(|l| l.chars().take(200).collect());
+        let file = Some(self.file.to_string());
+        Error::Query(SqlError { message: message.into(), fix, file, place, line_text })
+    }
+
+    /// Adds the file, and a place if the error has none, to an error from below.
+    pub fn locate(&self, e: Error, place: Option<Place>) -> Error {
+        match e {
+            Error::Query(e) if e.file.is_none() => self.error(e.place.or(place), e.message, e.fix),
+            other => other,
+        }
+    }
+
+    fn parser_error(&self, e: ParserError) -> Error {
+        let (ParserError::TokenizerError(text) | ParserError::ParserError(text)) = e else {
+            let fix = format!("nest at most {DEPTH_MAX} levels deep");
+            return self.error(None, "the statement is nested too deeply", Some(fix));
+        };
+        // sqlparser writes the place into the text: "... at Line: 3, Column: 14".
+        let (message, place) = match text.rsplit_once(" at Line: ") {
+            Some((message, rest)) => {
+                let mut numbers = rest.split(", Column: ").filter_map(|n| n.trim().parse().ok());
+                (message.to_string(), numbers.next().zip(numbers.next()))
+            }
+            None => (text, None),
+        };
+        self.error(place, lower_first(&message), None)
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |c| c.to_lowercase().chain(chars).collect())
+}
+
+/// A statement and where it begins.
+#[derive(Debug)]
+pub struct Placed {
+    /// The statement.
+    pub statement: Statement,
+    /// Its first token.
+    pub place: Place,
+}
+
+/// What a file of SQL can hold.
+#[derive(Debug)]
+pub enum Statement {
+    /// `CREATE TABLE ... WITH (...)`
+    CreateTable(CreateTable),
+    /// `CREATE VIEW name AS query`, and `CREATE TABLE name AS query` without options.
+    CreateView {
+        /// Its name.
+        name: String,
+        /// What it stands for.
+        query: Box<Query>,
+    },
+    /// `INSERT INTO table [(columns)] query`
+    Insert {
+        /// The sink.
+        table: String,
+        /// The columns named, if any.
+        columns: Vec<String>,
+        /// The rows.
+        query: Box<Query>,
+    },
+    /// A bare query: its rows go to standard output.
+    Query(Box<Query>),
+}
+
+/// A table as written.
+#[derive(Debug)]
+pub struct CreateTable {
+    /// Its name.
+    pub name: String,
+    /// Its columns, in order.
+    pub columns: Vec<Column>,
+    /// `WATERMARK FOR column [AS expression]`
+    pub watermark: Option<(Ident, Option<Expr>)>,
+    /// `WITH (...)`
+    pub options: Options,
+    /// `AS query`
+    pub query: Option<Box<Query>>,
+}
+
+/// A column as written.
+#[derive(Debug)]
+pub struct Column {
+    /// Its name.
+    pub name: Ident,
+    /// Its SQL type.
+    pub data_type: ast::DataType,
+    /// Whether it may be null.
+    pub nullable: bool,
+    /// `GENERATED ALWAYS AS (expression)`
+    pub generated: Option<Expr>,
+    /// `METADATA FROM 'key'`
+    pub metadata: Option<String>,
+}
+
+/// Reads all statements of a text.
+pub fn parse(source: Source<'_>) -> Result<Vec<Placed>> {
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, source.text)
+        .tokenize_with_location()
+        .map_err(|e| source.error(Some((e.location.line, e.location.column)), lower_first(&e.message), None))?;
+    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+    let mut statements = Vec::new();
+    loop {
+        while parser.consume_token(&Token::SemiColon) {}
+        let first = parser.peek_token();
+        if first.token == Token::EOF {
+            return Ok(statements);
+        }
+        let place = place(&first);
+        let statement = statement(source, &mut parser, place)?;
+        let next = parser.peek_token();
+        if !matches!(next.token, Token::SemiColon | Token::EOF) {
+            let message = format!("expected the end of the statement, found {}", next.token);
+            return Err(source.error(
+                Some(self::place(&next)),
+                message,
+                Some("end each statement with a semicolon".into()),
+            ));
+        }
+        statements.push(Placed { statement, place });
+    }
+}
+
+fn place(token: &TokenWithSpan) -> Place {
+    (token.span.start.line, token.span.start.column)
+}
+
+/// Where an expression or a query begins, if its tokens know.
+pub fn place_of(node: &impl Spanned) -> Option<Place> {
+    let start = node.span().start;
+    (start.line > 0).then_some((start.line, start.column))
+}
+
+/// Where a name is.
+pub fn place_of_name(name: &Ident) -> Option<Place> {
+    let start = name.span.start;
+    (start.line > 0).then_some((start.line, start.column))
+}
+
+fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Result<Statement> {
+    let parsed = |r: Result<Statement, ParserError>| r.map_err(|e| source.parser_error(e));
+    if parser.parse_keywords(&[Keyword::CREATE, Keyword::TABLE]) {
+        return create_table(source, parser);
+    }
+    if parser.parse_keywords(&[Keyword::CREATE, Keyword::TEMPORARY, Keyword::TABLE]) {
+        return Err(source.error(
+            Some(place),
+            "lookup tables (CREATE TEMPORARY TABLE) are not supported yet",
+            Some("join two streams in a rollup instead".into()),
+        ));
+    }
+    if parser.parse_keywords(&[Keyword::CREATE, Keyword::VIEW]) {
+        return parsed((|| {
+            let name = parser.parse_object_name(false)?.to_string();
+            parser.expect_keyword(Keyword::AS)?;
+            Ok(Statement::CreateView { name, query: parser.parse_query()? })
+        })());
+    }
+    if parser.peek_keyword(Keyword::INSERT) {
+        let ast::Statement::Insert(insert) = parser.parse_statement().map_err(|e| source.parser_error(e))? else {
+            return Err(source.error(Some(place), "expected INSERT INTO table SELECT ...", None));
+        };
+        let (ast::TableObject::TableName(table), Some(query)) = (insert.table, insert.source) else {
+            return Err(source.error(Some(place), "expected INSERT INTO table SELECT ...", None));
+        };
+        let columns = insert.columns.iter().map(|c| c.to_string()).collect();
+        return Ok(Statement::Insert { table: name_of(&table), columns, query });
+    }
+    let starts_query = [Keyword::SELECT, Keyword::WITH, Keyword::VALUES].iter().any(|k| parser.peek_keyword(*k));
+    if starts_query || parser.peek_token().token == Token::LParen {
+        return parsed(parser.parse_query().map(Statement::Query));
+    }
+    let found = parser.peek_token();
+    let fix = "write CREATE TABLE, CREATE VIEW, INSERT INTO ... SELECT, or SELECT".to_string();
+    Err(source.error(
+        Some(place),
+        format!("{} is not supported in a pipeline", found.token.to_string().to_uppercase()),
+        Some(fix),
+    ))
+}
+
+/// The last part of a possibly quoted name, folded as DataFusion folds identifiers: unquoted names to lower case.
+fn name_of(name: &ast::ObjectName) -> String {
+    let part = |p: &ast::ObjectNamePart| p.as_ident().map(fold).unwrap_or_else(|| p.to_string());
+    name.0.iter().map(part).collect::<Vec<_>>().join(".")
+}
+
+/// An identifier as DataFusion sees it.
+pub fn fold(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+fn create_table(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Statement> {
+    let at = |e| source.parser_error(e);
+    let _optional = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let name = name_of(&parser.parse_object_name(false).map_err(at)?);
+    let mut table =
+        CreateTable { name, columns: Vec::new(), watermark: None, options: Options::default(), query: None };
+    if parser.consume_token(&Token::LParen) {
+        loop {
+            column_or_watermark(source, parser, &mut table)?;
+            if !parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        parser.expect_token(&Token::RParen).map_err(at)?;
+    }
+    if parser.parse_keyword(Keyword::WITH) {
+        table.options = options(source, parser)?;
+    }
+    if parser.parse_keyword(Keyword::AS) {
+        table.query = Some(parser.parse_query().map_err(at)?);
+        if table.options.is_empty() && table.columns.is_empty() {
+            let query = table.query.take().ok_or_else(|| Error::Bug("a query vanished".into()))?;
+            return Ok(Statement::CreateView { name: table.name, query });
+        }
+    }
+    Ok(Statement::CreateTable(table))
+}
+
+fn column_or_watermark(source: Source<'_>, parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> {
+    let at = |e| source.parser_error(e);
+    let first = parser.peek_token();
+    let second = parser.peek_nth_token(1).token;
+    let is = |t: &Token, word: &str| matches!(t, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word));
+    if is(&first.token, "watermark") && is(&second, "for") {
+        parser.next_token();
+        parser.next_token();
+        if table.watermark.is_some() {
+            return Err(source.error(Some(place(&first)), "only one WATERMARK FOR is allowed per table", None));
+        }
+        let column = parser.parse_identifier().map_err(at)?;
+        let expression = if parser.parse_keyword(Keyword::AS) { Some(parser.parse_expr().map_err(at)?) } else { None };
+        table.watermark = Some((column, expression));
+        return Ok(());
+    }
+    for constraint in ["primary", "unique", "foreign", "check", "constraint"] {
+        if is(&first.token, constraint) && !matches!(second, Token::Word(_))
+            || is(&first.token, "primary") && is(&second, "key")
+        {
+            let fix = "write PRIMARY KEY after the column's type".to_string();
+            return Err(source.error(Some(place(&first)), "unsupported table constraint", Some(fix)));
+        }
+    }
+    let name = parser.parse_identifier().map_err(at)?;
+    let data_type = parser.parse_data_type().map_err(at)?;
+    let mut column = Column { name, data_type, nullable: true, generated: None, metadata: None };
+    loop {
+        if parser.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
+            column.nullable = false;
+        } else if parser.parse_keyword(Keyword::NULL) {
+        } else if parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
+            column.nullable = false;
+        } else if parser.parse_keywords(&[Keyword::GENERATED, Keyword::ALWAYS, Keyword::AS]) {
+            parser.expect_token(&Token::LParen).map_err(at)?;
+            column.generated = Some(parser.parse_expr().map_err(at)?);
+            parser.expect_token(&Token::RParen).map_err(at)?;
+            let _optional = parser.parse_keyword(Keyword::STORED);
+        } else if is(&parser.peek_token().token, "metadata") {
+            parser.next_token();
+            parser.expect_keyword(Keyword::FROM).map_err(at)?;
+            column.metadata = Some(parser.parse_literal_string().map_err(at)?);
+        } else {
+            table.columns.push(column);
+            return Ok(());
+        }
+    }
+}
+
+/// `(key = value, ...)`; keys bare (dots allowed) or quoted.
+fn options(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Options> {
+    let at = |e| source.parser_error(e);
+    parser.expect_token(&Token::LParen).map_err(at)?;
+    let mut options = Options::default();
+    loop {
+        let first = parser.peek_token();
+        let key = match parser.peek_token().token {
+            Token::SingleQuotedString(key) => {
+                parser.next_token();
+                key
+            }
+            _ => name_of(&parser.parse_object_name(false).map_err(at)?),
+        };
+        parser.expect_token(&Token::Eq).map_err(at)?;
+        let value = option_value(source, parser)?;
+        if options.insert(key.clone(), value, place(&first)) {
+            return Err(source.error(Some(place(&first)), format!("option '{key}' is given twice"), None));
+        }
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    parser.expect_token(&Token::RParen).map_err(at)?;
+    Ok(options)
+}
+
+fn option_value(source: Source<'_>, parser: &mut Parser<'_>) -> Result<OptionValue> {
+    let token = parser.peek_token();
+    let value = match &token.token {
+        Token::SingleQuotedString(s) => OptionValue::Text(s.clone()),
+        Token::Number(n, _) => OptionValue::Number(n.clone()),
+        Token::Word(w) if w.keyword == Keyword::INTERVAL => {
+            let e = parser.parse_expr().map_err(|e| source.parser_error(e))?;
+            return super::duration::of_expression(&e).map(OptionValue::Duration).ok_or_else(|| {
+                source.error(Some(place(&token)), "expected an interval such as INTERVAL '10 seconds'", None)
+            });
+        }
+        Token::Word(w) => OptionValue::Text(w.value.clone()),
+        other => {
+            let fix = "write 'text', a number, true, false or INTERVAL '...'".to_string();
+            return Err(source.error(
+                Some(place(&token)),
+                format!("expected an option's value, found {other}"),
+                Some(fix),
+            ));
+        }
+    };
+    parser.next_token();
+    Ok(value)
+}

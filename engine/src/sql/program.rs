@@ -1,0 +1,214 @@
+//! What some files of SQL declare together: tables, views and pipelines.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::sql::sqlparser::ast::Query;
+
+use super::catalog::{Catalog, Table};
+use super::functions::Functions;
+use super::parse::{Placed, Source, Statement, parse};
+use super::plan::Plan;
+use super::planner::{Planner, cast_to, reorder};
+use crate::connectors::Connector;
+use crate::error::{Error, Result, SqlError};
+
+/// Tables, views and pipelines, as declared so far.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// Tables and views.
+    pub catalog: Catalog,
+    /// Functions.
+    pub functions: Functions,
+    /// By name, which is the sink's.
+    pub pipelines: BTreeMap<String, Pipeline>,
+    previews: usize,
+}
+
+/// An `INSERT INTO`, or several into the same table, or a bare `SELECT`.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// The sink.
+    pub sink: Table,
+    /// The rows, in the sink's columns.
+    pub plan: Plan,
+}
+
+impl Program {
+    /// Declares everything in a text. After an error, what came before the failing statement is declared.
+    pub fn execute(&mut self, text: &str, file: &str) -> Result<()> {
+        let source = Source { text, file };
+        for Placed { statement, place } in parse(source)? {
+            self.statement(source, place, statement).map_err(|e| source.locate(e, Some(place)))?;
+        }
+        Ok(())
+    }
+
+    /// As [`Program::execute`], but goes on after an error and gives all of them.
+    pub fn check(&mut self, text: &str, file: &str) -> Vec<Error> {
+        let source = Source { text, file };
+        let statements = match parse(source) {
+            Ok(statements) => statements,
+            Err(e) => return vec![e],
+        };
+        let check = |Placed { statement, place }| {
+            self.statement(source, place, statement).map_err(|e| source.locate(e, Some(place))).err()
+        };
+        statements.into_iter().filter_map(check).collect()
+    }
+
+    fn statement(&mut self, source: Source<'_>, place: (u64, u64), statement: Statement) -> Result<()> {
+        match statement {
+            Statement::CreateTable(mut table) => {
+                let query = table.query.take();
+                let name = table.name.clone();
+                self.catalog.create(source, &self.functions, place, table)?;
+                match query {
+                    Some(query) => self.insert(source, name, &[], *query),
+                    None => Ok(()),
+                }
+            }
+            Statement::CreateView { name, query } => {
+                let view = Planner::new(source, &self.catalog, &self.functions).view(*query)?;
+                if self.catalog.tables.contains_key(&name) || self.catalog.views.insert(name.clone(), view).is_some() {
+                    return Err(Error::sql(format!("'{name}' is declared twice")));
+                }
+                Ok(())
+            }
+            Statement::Insert { table, columns, query } => self.insert(source, table, &columns, *query),
+            Statement::Query(query) => {
+                self.previews += 1;
+                let name = if self.previews == 1 { "stdout".into() } else { format!("stdout_{}", self.previews) };
+                let plan = Planner::new(source, &self.catalog, &self.functions).query(*query)?;
+                let sink = inferred(&name, Connector::Stdout, plan.schema());
+                self.pipelines.insert(name, Pipeline { sink, plan });
+                Ok(())
+            }
+        }
+    }
+
+    fn insert(&mut self, source: Source<'_>, name: String, columns: &[String], query: Query) -> Result<()> {
+        let mut plan = Planner::new(source, &self.catalog, &self.functions).query(query)?;
+        if plan.sources().contains(&name) {
+            return Err(Error::Query(SqlError {
+                message: format!("INSERT INTO {name} reads what it writes"),
+                fix: Some("write to another table".into()),
+                ..SqlError::default()
+            }));
+        }
+        if let Some(table) = self.catalog.tables.get(&name)
+            && !table.connector.can_write()
+        {
+            return Err(Error::sql(format!("attempted to insert into table '{name}', but it is a source")));
+        }
+        let declared = self.catalog.tables.get(&name).cloned();
+        let wanted = declared.as_ref().map(|t| t.schema.clone()).filter(|s| !s.fields().is_empty());
+        let wanted = wanted.or_else(|| self.pipelines.get(&name).map(|p| p.sink.schema.clone()));
+        match &wanted {
+            None if !columns.is_empty() => {
+                return Err(Error::sql(format!("INSERT INTO {name} names columns, but the table declares none")));
+            }
+            None => check_names(&plan.schema())?,
+            Some(wanted) if columns.is_empty() => plan = cast_to(plan, &name, &nullable(wanted))?,
+            Some(wanted) => {
+                if let Some(unknown) = columns.iter().find(|c| wanted.column_with_name(c).is_none()) {
+                    return Err(Error::sql(format!("table '{name}' has no column '{unknown}'")));
+                }
+                if columns.len() != plan.schema().fields().len() {
+                    return Err(Error::sql(format!(
+                        "INSERT INTO {name} names {} columns, but the query has {}",
+                        columns.len(),
+                        plan.schema().fields().len()
+                    )));
+                }
+                plan = reorder(plan, columns, &nullable(wanted))?;
+            }
+        }
+        let sink = match declared {
+            Some(table) => Table { schema: plan.schema(), ..table },
+            None => inferred(&name, Connector::Lake, plan.schema()),
+        };
+        match self.pipelines.remove(&name) {
+            None => self.pipelines.insert(name, Pipeline { sink, plan }),
+            Some(Pipeline { plan: earlier, .. }) => {
+                let schema = plan.schema();
+                self.pipelines
+                    .insert(name, Pipeline { sink, plan: Plan::Union { inputs: vec![earlier, plan], schema } })
+            }
+        };
+        Ok(())
+    }
+
+    /// Tables that no pipeline reads or writes: usually a forgotten `INSERT INTO`.
+    pub fn unused(&self) -> Vec<String> {
+        let read: Vec<String> = self.pipelines.values().flat_map(|p| p.plan.sources()).collect();
+        let names = self.catalog.tables.keys();
+        names.filter(|n| !read.contains(n) && !self.pipelines.contains_key(*n)).cloned().collect()
+    }
+
+    /// The tree of every pipeline as text.
+    pub fn explain(&self, workers: usize) -> String {
+        let mut text = String::new();
+        for (name, pipeline) in &self.pipelines {
+            text.push_str(&format!("pipeline {name} -> {}\n", pipeline.sink.connector.name()));
+            for line in pipeline.plan.tree().lines() {
+                text.push_str(&format!("  {line}\n"));
+            }
+            for source in pipeline.plan.sources() {
+                let Some(table) = self.catalog.tables.get(&source) else { continue };
+                let time = match table.event_time.and_then(|i| table.schema.fields().get(i)) {
+                    Some(f) => format!("event time {}", f.name()),
+                    None => "event time = arrival".into(),
+                };
+                let watermark = match &table.watermark {
+                    Some(e) => format!("watermark {e}"),
+                    None => "watermark event time - 1s".into(),
+                };
+                let idle = super::plan::show_duration(table.idle_after);
+                text.push_str(&format!(
+                    "  source {source} ({}): {time}, {watermark}, idle after {idle}\n",
+                    table.connector.name()
+                ));
+            }
+            text.push_str(&format!("  parallelism: {workers} workers up to the first merge, then 1\n"));
+        }
+        text
+    }
+}
+
+fn nullable(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
+}
+
+fn check_names(schema: &Schema) -> Result<()> {
+    for (i, field) in schema.fields().iter().enumerate() {
+        if schema.fields().iter().take(i).any(|f| f.name() == field.name()) {
+            return Err(Error::sql(format!("the query has two columns named '{}'; rename one with AS", field.name())));
+        }
+    }
+    Ok(())
+}
+
+fn inferred(name: &str, connector: Connector, schema: SchemaRef) -> Table {
+    Table {
+        name: name.into(),
+        connector,
+        arriving: schema.clone(),
+        schema,
+        columns: None,
+        event_time: None,
+        watermark: None,
+        idle_after: 0,
+        future_skew: i64::MAX,
+    }
+}
+
+/// The stream of a source's rejected rows, as a table.
+pub fn rejected_stream(source: &str) -> Table {
+    let schema = crate::connectors::ingest::REJECTED.clone();
+    Table {
+        event_time: Some(0),
+        ..inferred(&crate::connectors::ingest::rejected_table(source), Connector::Ingest, schema)
+    }
+}
