@@ -1,0 +1,279 @@
+//! The checkpoint manifest: the one atomic commit point of state.
+//!
+//! ```text
+//! <dir>/checkpoints/00000000000000000007.json   one line of JSON, one line with its CRC-32; put if absent
+//! <dir>/state/7-agent_usage_1m-0.arrow          what changed in an operator's state, Arrow IPC, named in the manifest
+//! ```
+//!
+//! Recovery takes the newest manifest whose checksum and state files are whole. Tables are committed after the manifest,
+//! and again at recovery: [`Commit`](crate::connectors::Commit) is idempotent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::fs::{Fs, create_exclusive, write_atomic};
+use crate::operators::graph::StageWatermarks;
+use crate::time::{WATERMARK_MIN, Watermark};
+
+/// The version of the manifest's and the state files' layout.
+pub const VERSION: u32 = 1;
+
+/// Checkpoints kept: the newest, and older ones for when the newest is damaged.
+const KEPT: usize = 3;
+
+/// Everything a restart needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`VERSION`] when it was written.
+    pub version: u32,
+    /// Its number: 1, 2, 3, ...
+    pub checkpoint: u64,
+    /// The first log entry that is not covered.
+    pub log_offset: u64,
+    /// By source table.
+    pub sources: BTreeMap<String, SourceState>,
+    /// By pipeline.
+    pub pipelines: BTreeMap<String, PipelineState>,
+}
+
+/// A source at a checkpoint.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SourceState {
+    /// Batches read in full from a bounded source.
+    pub batches: u64,
+    /// Rows taken of the batch after those.
+    pub rows: u64,
+    /// When the source was first opened: the arrival time of its rows. Nanoseconds since the epoch.
+    pub opened_at: i64,
+    /// Its watermark.
+    pub stamp: StampState,
+}
+
+/// What is known of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// The greatest watermark of its events.
+    pub watermark: Watermark,
+    /// Whether it is left out of the minimum.
+    pub idle: bool,
+}
+
+/// The watermark of a source, as checkpoints keep it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StampState {
+    /// The source's watermark.
+    pub watermark: Watermark,
+    /// By partition name.
+    pub partitions: BTreeMap<String, Partition>,
+}
+
+impl Default for StampState {
+    fn default() -> Self {
+        Self { watermark: WATERMARK_MIN, partitions: BTreeMap::new() }
+    }
+}
+
+/// A pipeline at a checkpoint.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PipelineState {
+    /// The plan whose state this is: another plan cannot take it.
+    pub plan: String,
+    /// The stages of the final graph, in order.
+    pub stages: Vec<StageState>,
+    /// What the sink prepared.
+    pub sink: Value,
+    /// What the sink for late rows prepared.
+    pub late: Value,
+    /// Rows that were late so far.
+    pub rows_late: u64,
+}
+
+/// One operator's state at a checkpoint.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct StageState {
+    /// Its watermarks.
+    pub watermarks: StageWatermarks,
+    /// Its files, oldest first.
+    pub files: Vec<StateFile>,
+}
+
+/// A file of operator state.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StateFile {
+    /// Its name in the state directory.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The CRC-32 of its bytes.
+    pub crc32: u32,
+    /// It does not matter once the watermark has reached this.
+    pub needed_until: i64,
+}
+
+/// The checkpoints of one directory.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    fs: Arc<dyn Fs>,
+    manifests: PathBuf,
+    state: PathBuf,
+}
+
+impl Checkpoints {
+    /// Opens or creates the directory.
+    pub fn open(fs: Arc<dyn Fs>, dir: &Path) -> Result<Self> {
+        let (manifests, state) = (dir.join("checkpoints"), dir.join("state"));
+        for d in [&manifests, &state] {
+            fs.create_dir_all(d).map_err(|e| Error::file(d, "create", e))?;
+        }
+        Ok(Self { fs, manifests, state })
+    }
+
+    fn numbers(&self) -> Result<Vec<u64>> {
+        let names = self.fs.list(&self.manifests).map_err(|e| Error::file(&self.manifests, "list", e))?;
+        let mut numbers: Vec<u64> = names.iter().filter_map(|n| n.strip_suffix(".json")?.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn path(&self, checkpoint: u64) -> PathBuf {
+        self.manifests.join(format!("{checkpoint:020}.json"))
+    }
+
+    /// The newest whole checkpoint; `None` if there never was one. Damaged ones are named in a warning; if all are
+    /// damaged, that is an error: starting afresh would double what the tables hold.
+    pub fn newest(&self) -> Result<Option<Manifest>> {
+        let mut damage = Vec::new();
+        let numbers = self.numbers()?;
+        for number in numbers.iter().rev() {
+            match self.load(*number) {
+                Ok(manifest) => return Ok(Some(manifest)),
+                Err(e) => {
+                    tracing::warn!("checkpoint {number} is not usable, trying the one before: {e}");
+                    damage.push(e.to_string());
+                }
+            }
+        }
+        match damage.first() {
+            None => Ok(None),
+            Some(first) => Err(Error::Corrupt(format!(
+                "none of the {} checkpoints in {} is usable ({first}); restore the directory from a copy",
+                damage.len(),
+                self.manifests.display()
+            ))),
+        }
+    }
+
+    /// A manifest whose state files are whole too.
+    fn load(&self, number: u64) -> Result<Manifest> {
+        let manifest = self.manifest(number)?;
+        for file in manifest.files() {
+            self.state_bytes(file)?;
+        }
+        Ok(manifest)
+    }
+
+    fn manifest(&self, number: u64) -> Result<Manifest> {
+        let path = self.path(number);
+        let bytes = self.fs.read(&path).map_err(|e| Error::file(&path, "read", e))?;
+        let bad = |what: &str| Error::Corrupt(format!("{}: {what}", path.display()));
+        let text = std::str::from_utf8(&bytes).map_err(|_| bad("not text"))?;
+        let (json, sum) = text.trim_end().rsplit_once('\n').ok_or_else(|| bad("no checksum line"))?;
+        if sum != format!("{:08x}", crc32fast::hash(json.as_bytes())) {
+            return Err(bad("the checksum does not match"));
+        }
+        let manifest: Manifest = serde_json::from_str(json).map_err(|e| bad(&e.to_string()))?;
+        if manifest.version != VERSION {
+            return Err(bad(&format!("layout version {}, but this program knows {VERSION}", manifest.version)));
+        }
+        Ok(manifest)
+    }
+
+    /// Publishes a checkpoint. Once this returns it is the one that a restart takes.
+    pub fn publish(&self, manifest: &Manifest) -> Result<()> {
+        let json =
+            serde_json::to_string(manifest).map_err(|e| Error::Bug(format!("a manifest does not serialise: {e}")))?;
+        let text = format!("{json}\n{:08x}\n", crc32fast::hash(json.as_bytes()));
+        let path = self.path(manifest.checkpoint);
+        create_exclusive(self.fs.as_ref(), &path, text.as_bytes()).map_err(|e| Error::file(&path, "create", e))
+    }
+
+    /// Removes a damaged newer checkpoint that recovery has passed over, so that its number can be used again.
+    pub fn discard_after(&self, checkpoint: u64) -> Result<()> {
+        for number in self.numbers()?.into_iter().filter(|n| *n > checkpoint) {
+            let path = self.path(number);
+            self.fs.remove(&path).map_err(|e| Error::file(&path, "remove", e))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a state file.
+    pub fn write_state(&self, name: String, batches: &[RecordBatch], needed_until: i64) -> Result<Option<StateFile>> {
+        let Some(first) = batches.first() else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let mut writer = FileWriter::try_new(&mut bytes, &first.schema())?;
+        for batch in batches {
+            writer.write(batch)?;
+        }
+        writer.finish()?;
+        drop(writer);
+        let path = self.state.join(&name);
+        write_atomic(self.fs.as_ref(), &path, &bytes).map_err(|e| Error::file(&path, "write", e))?;
+        let crc32 = crc32fast::hash(&bytes);
+        Ok(Some(StateFile { name, bytes: bytes.len() as u64, crc32, needed_until }))
+    }
+
+    fn state_bytes(&self, file: &StateFile) -> Result<Vec<u8>> {
+        let path = self.state.join(&file.name);
+        let bytes = self.fs.read(&path).map_err(|e| Error::file(&path, "read", e))?;
+        if bytes.len() as u64 != file.bytes || crc32fast::hash(&bytes) != file.crc32 {
+            return Err(Error::Corrupt(format!("{}: the checksum does not match its manifest", path.display())));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a state file back, batch by batch as written.
+    pub fn read_state(&self, file: &StateFile) -> Result<Vec<RecordBatch>> {
+        let bytes = self.state_bytes(file)?;
+        let reader = FileReader::try_new(std::io::Cursor::new(bytes), None)?;
+        Ok(reader.collect::<std::result::Result<Vec<_>, _>>()?)
+    }
+
+    /// Removes checkpoints older than the newest few, and state files that none of those name.
+    /// Returns the oldest log entry that a kept checkpoint may need.
+    pub fn clean(&self) -> Result<u64> {
+        let numbers = self.numbers()?;
+        let (old, kept) = numbers.split_at(numbers.len().saturating_sub(KEPT));
+        let mut needed: BTreeSet<String> = BTreeSet::new();
+        let mut log_offset = u64::MAX;
+        for number in kept {
+            let manifest = self.manifest(*number)?;
+            log_offset = log_offset.min(manifest.log_offset);
+            needed.extend(manifest.files().map(|f| f.name.clone()));
+        }
+        for number in old {
+            let path = self.path(*number);
+            self.fs.remove(&path).map_err(|e| Error::file(&path, "remove", e))?;
+        }
+        for name in self.fs.list(&self.state).map_err(|e| Error::file(&self.state, "list", e))? {
+            if !needed.contains(&name) {
+                let path = self.state.join(&name);
+                self.fs.remove(&path).map_err(|e| Error::file(&path, "remove", e))?;
+            }
+        }
+        Ok(log_offset)
+    }
+}
+
+impl Manifest {
+    fn files(&self) -> impl Iterator<Item = &StateFile> {
+        self.pipelines.values().flat_map(|p| &p.stages).flat_map(|s| &s.files)
+    }
+}

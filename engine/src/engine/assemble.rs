@@ -1,0 +1,154 @@
+//! A program to what the runtime runs: sources opened, sinks opened, late and rejected rows given a place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tokio::runtime::Handle;
+
+use crate::connectors::ingest::{REJECTED, rejected_table};
+use crate::connectors::lake_sink::{LakeCommit, LakeSink, with_day};
+use crate::connectors::lake_source::LakeSource;
+use crate::connectors::memory::Memory;
+use crate::connectors::{Connector, blackhole::Blackhole, file_sink, stdout::Stdout};
+use crate::error::{Error, Result, SqlError};
+use crate::lake::Lake;
+use crate::runtime::pipeline::{PipelineSpec, Target, late_input, late_schema};
+use crate::runtime::sources::{Input, SourceSpec};
+use crate::sql::catalog::Table;
+use crate::sql::plan::Plan;
+use crate::sql::program::{Program, rejected_stream};
+
+/// Where tables and subscribers are. Opening blocks on the runtime: call from a thread outside of it.
+pub struct Surroundings<'a> {
+    /// The lake, if there is one.
+    pub lake: Option<&'a Lake>,
+    /// For its I/O.
+    pub handle: &'a Handle,
+    /// Whether tables can be read from the log.
+    pub log: bool,
+    /// Who watches which memory table.
+    pub subscribers: &'a BTreeMap<String, SyncSender<RecordBatch>>,
+    /// The number of the next checkpoint.
+    pub next_checkpoint: u64,
+}
+
+/// Sources and pipelines, ready to start.
+pub struct Assembled {
+    /// Sources; pipelines name them.
+    pub sources: Vec<SourceSpec>,
+    /// Pipelines.
+    pub pipelines: Vec<PipelineSpec>,
+}
+
+/// Opens everything that a program names.
+pub fn assemble(program: &Program, around: &Surroundings<'_>) -> Result<Assembled> {
+    let mut pipelines = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    for (name, pipeline) in &program.pipelines {
+        names.extend(pipeline.plan.sources());
+        let late = match late_input(&pipeline.plan) {
+            Some(input) => around.side(program, &format!("{name}__late"), &late_schema(&input))?,
+            None => None,
+        };
+        let target = around.target(name, &pipeline.sink, &pipeline.plan.schema())?;
+        pipelines.push(PipelineSpec { name: name.clone(), plan: pipeline.plan.clone(), target, late });
+    }
+    names.sort();
+    names.dedup();
+    let mut sources = Vec::new();
+    for name in &names {
+        let table = program.catalog.tables.get(name).ok_or_else(|| Error::Bug(format!("no table {name}")))?;
+        sources.push(SourceSpec { table: table.clone(), input: around.input(table)?, rejected: None });
+    }
+    // Rejected rows are a stream of their own, with a pipeline of their own.
+    for at in 0..names.len() {
+        let Some(name) = names.get(at) else { continue };
+        let side = rejected_table(name);
+        let Some(target) = around.side(program, &side, &REJECTED)? else { continue };
+        let plan = Plan::Scan {
+            table: side.clone(),
+            columns: (0..REJECTED.fields().len()).collect(),
+            schema: REJECTED.clone(),
+        };
+        pipelines.push(PipelineSpec { name: side.clone(), plan, target, late: None });
+        let rejected = sources.len();
+        if let Some(source) = sources.get_mut(at) {
+            source.rejected = Some(rejected);
+        }
+        sources.push(SourceSpec { table: rejected_stream(name), input: Input::Rejected, rejected: None });
+    }
+    Ok(Assembled { sources, pipelines })
+}
+
+impl Surroundings<'_> {
+    fn input(&self, table: &Table) -> Result<Input> {
+        match &table.connector {
+            Connector::Ingest if self.log => Ok(Input::Log),
+            Connector::Ingest => Err(Error::Query(SqlError {
+                message: format!("table '{}' has connector 'ingest', which needs a server", table.name),
+                fix: Some("start it with `millstream serve`, or read a file with connector = 'single_file'".into()),
+                ..SqlError::default()
+            })),
+            Connector::SingleFile(file) => Ok(Input::Bounded {
+                source: file.open(table.arriving.clone())?,
+                rate_limit: file.rate_limit,
+                fail_on_bad_data: file.fail_on_bad_data,
+            }),
+            Connector::Lake => {
+                let lake = self.lake.ok_or_else(|| no_lake(&table.name))?;
+                let existing = self.handle.block_on(lake.existing(&table.name))?;
+                let existing = existing
+                    .ok_or_else(|| Error::Config(format!("there is no Delta table '{}' to read", table.name)))?;
+                let source = Box::new(LakeSource::new(&existing, self.handle.clone(), table.arriving.clone())?);
+                Ok(Input::Bounded { source, rate_limit: None, fail_on_bad_data: false })
+            }
+            other => Err(Error::sql(format!("connector '{}' cannot be read from", other.name()))),
+        }
+    }
+
+    /// The place for late or rejected rows: a declared table, else the lake, else none (they are counted).
+    fn side(&self, program: &Program, name: &str, schema: &SchemaRef) -> Result<Option<Target>> {
+        if let Some(table) = program.catalog.tables.get(name) {
+            return self.target(name, table, schema).map(Some);
+        }
+        match self.lake {
+            Some(lake) => self.lake_target(lake, name, schema).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn target(&self, pipeline: &str, sink: &Table, schema: &SchemaRef) -> Result<Target> {
+        let plain = |sink| Ok(Target { sink, commit: None });
+        match &sink.connector {
+            Connector::SingleFile(file) => plain(file_sink::open(file, schema.clone())),
+            Connector::Memory => plain(Box::new(Memory::new(self.subscribers.get(&sink.name).cloned()))),
+            Connector::Stdout => plain(Box::new(Stdout)),
+            Connector::Blackhole => plain(Box::new(Blackhole)),
+            Connector::Lake => self.lake_target(self.lake.ok_or_else(|| no_lake(pipeline))?, pipeline, schema),
+            Connector::Ingest => {
+                Err(Error::sql(format!("attempted to insert into table '{pipeline}', but it is a source")))
+            }
+        }
+    }
+
+    fn lake_target(&self, lake: &Lake, name: &str, schema: &SchemaRef) -> Result<Target> {
+        let schema = with_day(schema)?;
+        let table = self.handle.block_on(lake.table(name, schema.clone()))?;
+        let sink = LakeSink::new(table.clone(), self.handle.clone(), schema, name.to_string(), self.next_checkpoint);
+        let commit = LakeCommit::new(table, self.handle.clone(), format!("millstream/{name}"));
+        Ok(Target { sink: Box::new(sink), commit: Some(Arc::new(commit)) })
+    }
+}
+
+fn no_lake(table: &str) -> Error {
+    Error::Query(SqlError {
+        message: format!("table '{table}' would be a Delta table, but this run has no place for tables"),
+        fix: Some(format!(
+            "give a state directory, or declare CREATE TABLE {table} WITH (connector = 'single_file', ...)"
+        )),
+        ..SqlError::default()
+    })
+}

@@ -1,0 +1,145 @@
+//! `millstream run`, `check` and `explain`: one program of SQL, without a server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::assemble::{Surroundings, assemble};
+use crate::checkpoint::Checkpoints;
+use crate::error::{Error, Result};
+use crate::fs::{DiskFs, Fs, lock_dir};
+use crate::lake::Lake;
+use crate::runtime::{Runtime, Setup};
+use crate::sql::program::Program;
+use crate::time::{Clock, SystemClock};
+
+/// How to run a program.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Worker threads of each pipeline.
+    pub workers: usize,
+    /// Where checkpoints (and undeclared tables) are kept; `None`: a restart begins anew.
+    pub state_dir: Option<PathBuf>,
+    /// The time between checkpoints.
+    pub checkpoint_interval: Duration,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Set to true to take a last checkpoint and stop.
+    pub stop: Arc<AtomicBool>,
+    /// Called a few times a second with the rows read so far.
+    pub progress: Option<fn(u64)>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            state_dir: None,
+            checkpoint_interval: Duration::from_secs(10),
+            clock: Arc::new(SystemClock),
+            stop: Arc::new(AtomicBool::new(false)),
+            progress: None,
+        }
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunSummary {
+    /// Rows into all pipelines.
+    pub rows_in: u64,
+    /// Rows out of all pipelines.
+    pub rows_out: u64,
+    /// Rows that were late for a window.
+    pub rows_late: u64,
+    /// Rows that could not be decoded.
+    pub rows_rejected: u64,
+}
+
+/// Runs the program until its bounded sources end, or until told to stop. Blocks the thread.
+pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummary> {
+    let mut program = Program::default();
+    program.execute(sql, file)?;
+    if program.pipelines.is_empty() {
+        return Err(Error::Config(format!(
+            "{file} declares tables but no pipeline: add INSERT INTO ... SELECT, or a SELECT"
+        )));
+    }
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Config(format!("cannot start the I/O threads: {e}")))?;
+    let (mut lock, mut lake, mut checkpoints, mut restored) = (None, None, None, None);
+    if let Some(dir) = &options.state_dir {
+        let fs: Arc<dyn Fs> = Arc::new(DiskFs);
+        lock = Some(lock_dir(fs.as_ref(), dir)?);
+        let kept = Checkpoints::open(fs, dir)?;
+        restored = kept.newest()?;
+        kept.discard_after(restored.as_ref().map_or(0, |m| m.checkpoint))?;
+        checkpoints = Some(kept);
+        let url = dir.join("lake").display().to_string();
+        lake = Some(tokio.block_on(Lake::open(&url, &Default::default()))?);
+    }
+    let around = Surroundings {
+        lake: lake.as_ref(),
+        handle: tokio.handle(),
+        log: false,
+        subscribers: &Default::default(),
+        next_checkpoint: restored.as_ref().map_or(0, |m| m.checkpoint) + 1,
+    };
+    let assembled = assemble(&program, &around)?;
+    let runtime = Runtime::start(Setup {
+        sources: assembled.sources,
+        pipelines: assembled.pipelines,
+        workers: options.workers,
+        interval: options.state_dir.as_ref().map(|_| options.checkpoint_interval),
+        checkpoints,
+        restored,
+        log: None,
+        clock: options.clock.clone(),
+    })?;
+    watch(&runtime, options)?;
+    drop(lock);
+    Ok(RunSummary {
+        rows_in: runtime.sum(|c| &c.rows_in),
+        rows_out: runtime.sum(|c| &c.rows_out),
+        rows_late: runtime.sum(|c| &c.rows_late),
+        rows_rejected: runtime.sources.rejected.load(Ordering::Relaxed),
+    })
+}
+
+/// Waits for the end, passing on a wish to stop and the progress.
+fn watch(runtime: &Runtime, options: &RunOptions) -> Result<()> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                std::thread::park_timeout(Duration::from_millis(100));
+                if let Some(progress) = options.progress {
+                    progress(runtime.sum(|c| &c.rows_in));
+                }
+                if options.stop.swap(false, Ordering::Relaxed) {
+                    runtime.ask_to_close();
+                }
+            }
+        });
+        let result = runtime.join();
+        done.store(true, Ordering::Relaxed);
+        watcher.thread().unpark();
+        result
+    })
+}
+
+/// Plans a text without running it; all errors.
+pub fn check(sql: &str, file: &str) -> Vec<Error> {
+    Program::default().check(sql, file)
+}
+
+/// The operator trees of a text, with watermarks, state and parallelism.
+pub fn explain(sql: &str, file: &str, workers: usize) -> Result<String> {
+    let mut program = Program::default();
+    program.execute(sql, file)?;
+    Ok(program.explain(workers))
+}

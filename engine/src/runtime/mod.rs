@@ -1,0 +1,218 @@
+//! Runs pipelines: threads, bounded channels, back-pressure, checkpoints, shutdown.
+//!
+//! ```text
+//!            ┌───────────┐ feeds   ┌─────────┐ yields ┌───────┐
+//!  log,  ──> │ sources   │ ──────> │ workers │ ─────> │ final │ ──> sink      (per pipeline)
+//!  files     └───────────┘         └─────────┘        └───────┘
+//!                  ^  barriers, places        parts of checkpoints │
+//!                  └──────────────── coordinator <─────────────────┘ ──> manifest, then commits
+//! ```
+
+pub mod coordinator;
+pub mod lower;
+pub mod pipeline;
+pub mod sources;
+pub mod stamp;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::checkpoint::{Checkpoints, Manifest};
+use crate::error::{Error, Result};
+use crate::log::{Log, LogOffset};
+use crate::time::Clock;
+use coordinator::{Commits, Coordinator, Event, Progress, commit_all, refuse_tables_ahead};
+use pipeline::{Counters, PipelineSpec, Report, Surroundings};
+use sources::{SourceCounters, SourceSpec, Sources};
+
+/// What to run, and with what.
+pub struct Setup {
+    /// The sources.
+    pub sources: Vec<SourceSpec>,
+    /// The pipelines.
+    pub pipelines: Vec<PipelineSpec>,
+    /// Worker threads of each pipeline.
+    pub workers: usize,
+    /// The time between checkpoints; `None`: only at the end.
+    pub interval: Option<Duration>,
+    /// Where checkpoints are kept; `None`: a restart begins anew.
+    pub checkpoints: Option<Checkpoints>,
+    /// The checkpoint to take up from.
+    pub restored: Option<Manifest>,
+    /// The log, if some source reads it.
+    pub log: Option<Arc<Log>>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Running pipelines.
+pub struct Runtime {
+    events: Sender<Event>,
+    progress: Arc<Mutex<Progress>>,
+    /// Counters of the sources.
+    pub sources: Arc<SourceCounters>,
+    /// Counters by pipeline.
+    pub pipelines: BTreeMap<String, Arc<Counters>>,
+    coordinator: Mutex<Option<JoinHandle<Result<()>>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("pipelines", &self.pipelines.keys()).finish()
+    }
+}
+
+/// Runs `work` in a thread; a failure reaches the coordinator.
+fn spawn(
+    name: String,
+    events: Sender<Event>,
+    work: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    let run = move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        let failure = match result {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => e,
+            Err(panic) => {
+                let text = panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+                Error::Bug(text.unwrap_or_else(|| "a thread panicked".into()))
+            }
+        };
+        let _ = events.send(Event::Report(Report::Failed(failure)));
+    };
+    std::thread::Builder::new().name(name).spawn(run).map_err(|e| Error::Config(format!("cannot start a thread: {e}")))
+}
+
+impl Runtime {
+    /// Commits what the restored checkpoint had prepared, restores state, starts all threads.
+    pub fn start(setup: Setup) -> Result<Self> {
+        let (events, received) = channel();
+        let commits: BTreeMap<String, Commits> = setup
+            .pipelines
+            .iter()
+            .map(|p| {
+                let late = p.late.as_ref().and_then(|l| l.commit.clone());
+                (p.name.clone(), Commits { sink: p.target.commit.clone(), late })
+            })
+            .collect();
+        let mut restored = setup.restored;
+        refuse_tables_ahead(&commits, restored.as_ref().map_or(0, |m| m.checkpoint))?;
+        if let Some(manifest) = &restored {
+            commit_all(&commits, manifest)?;
+        }
+        let names: Vec<String> = setup.sources.iter().map(|s| s.table.name.clone()).collect();
+        let (mut running, mut threads, mut counters) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for spec in setup.pipelines {
+            let name = spec.name.clone();
+            let around = Surroundings {
+                sources: &names,
+                workers: setup.workers,
+                checkpoints: setup.checkpoints.clone(),
+                restored: restored.as_mut().and_then(|m| m.pipelines.remove(&name)),
+                reports: events.clone(),
+            };
+            let (pipeline, own) = pipeline::start(spec, around)?;
+            counters.insert(name, pipeline.counters.clone());
+            running.push(pipeline);
+            threads.extend(own);
+        }
+        let (commands, commanded) = channel();
+        let source_counters = Arc::new(SourceCounters::default());
+        let progress = Progress {
+            checkpoint: restored.as_ref().map_or(0, |m| m.checkpoint),
+            log_offset: restored.as_ref().map_or(0, |m| m.log_offset),
+            failure: None,
+        };
+        let from = restored.as_ref().map_or_else(|| setup.log.as_ref().map_or(0, |l| l.start()), |m| m.log_offset);
+        let none = BTreeMap::new();
+        let places = restored.as_ref().map_or(&none, |m| &m.sources);
+        let log = setup.log.clone().map(|l| (l, from));
+        let pipelines = running.len();
+        let sources =
+            Sources::new(setup.sources, places, log, running, setup.clock, events.clone(), source_counters.clone())?;
+        threads.push(spawn("sources".into(), events.clone(), move || sources.run(&commanded))?);
+        let next = progress.checkpoint + 1;
+        let progress = Arc::new(Mutex::new(progress));
+        let coordinator = Coordinator {
+            events: received,
+            commands,
+            interval: setup.interval,
+            checkpoints: setup.checkpoints,
+            log: setup.log,
+            commits,
+            counters: source_counters.clone(),
+            progress: progress.clone(),
+            next,
+            pipelines,
+        };
+        let coordinator = std::thread::Builder::new()
+            .name("coordinator".into())
+            .spawn(move || coordinator.run())
+            .map_err(|e| Error::Config(format!("cannot start a thread: {e}")))?;
+        Ok(Self {
+            events,
+            progress,
+            sources: source_counters,
+            pipelines: counters,
+            coordinator: Mutex::new(Some(coordinator)),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// The newest checkpoint and the log entry after it.
+    pub fn position(&self) -> (u64, LogOffset) {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        (progress.checkpoint, progress.log_offset)
+    }
+
+    /// Why everything stopped, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).failure.clone()
+    }
+
+    /// Waits for a checkpoint that covers the log up to `through`, its tables committed. Blocks the thread.
+    pub fn flush(&self, through: LogOffset) -> Result<()> {
+        let (reply, answer) = channel();
+        let stopped = || Error::Stopped(self.failure().unwrap_or_else(|| "the engine is closed".into()));
+        self.events.send(Event::Flush(through, reply)).map_err(|_| stopped())?;
+        answer.recv().map_err(|_| stopped())?
+    }
+
+    /// Asks for a last checkpoint and the end, without waiting.
+    pub fn ask_to_close(&self) {
+        // A failed send means that everything has ended already.
+        let _ = self.events.send(Event::Close);
+    }
+
+    /// Takes a last checkpoint and stops.
+    pub fn close(&self) -> Result<()> {
+        self.ask_to_close();
+        self.join()
+    }
+
+    /// Waits until everything has ended: for ever, unless all sources are bounded or somebody closes.
+    pub fn join(&self) -> Result<()> {
+        let coordinator = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let result = match coordinator {
+            Some(thread) => thread.join().unwrap_or_else(|_| Err(Error::Bug("the coordinator panicked".into()))),
+            None => Ok(()),
+        };
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = thread.join();
+        }
+        result
+    }
+
+    /// The sum of a counter over all pipelines.
+    pub fn sum(&self, counter: impl Fn(&Counters) -> &std::sync::atomic::AtomicU64) -> u64 {
+        self.pipelines.values().map(|c| counter(c).load(Ordering::Relaxed)).sum()
+    }
+}

@@ -1,0 +1,441 @@
+//! The threads of one pipeline: workers that run the worker graph on their share of the batches, and a final thread
+//! that merges what they yield and writes to the sink.
+//!
+//! Batches go to the workers in turn; everything else goes to all of them. The final thread takes their yields in the
+//! same turn, so the order of the log is kept whatever the threads' speed, and a barrier needs no alignment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+
+use super::coordinator::Event;
+use super::lower::Blueprints;
+use super::{Result, spawn};
+use crate::checkpoint::{Checkpoints, PipelineState, StageState, StateFile};
+use crate::connectors::{Commit, Sink};
+use crate::error::Error;
+use crate::message::{LateRows, Message, Rows};
+use crate::operators::StateChange;
+use crate::operators::graph::{Exit, Graph, Left, Next};
+use crate::sql::plan::Plan;
+use crate::time::{WATERMARK_MIN, Watermark};
+
+/// Messages that wait between two threads; then the sender waits.
+const QUEUE: usize = 8;
+
+/// A sink with its commit, if it has one.
+pub struct Target {
+    /// Takes the rows.
+    pub sink: Box<dyn Sink>,
+    /// Makes them visible.
+    pub commit: Option<Arc<dyn Commit>>,
+}
+
+/// A pipeline to run.
+pub struct PipelineSpec {
+    /// Its name, which is its sink's.
+    pub name: String,
+    /// What it computes.
+    pub plan: Plan,
+    /// Where its rows go.
+    pub target: Target,
+    /// Where its late rows go; they are only counted without.
+    pub late: Option<Target>,
+}
+
+/// Counters of a pipeline, shared with whoever looks.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Rows in.
+    pub rows_in: AtomicU64,
+    /// Rows out.
+    pub rows_out: AtomicU64,
+    /// Rows late for a window.
+    pub rows_late: AtomicU64,
+    /// The final thread's watermark, nanoseconds since the epoch.
+    pub watermark: AtomicI64,
+    /// Bytes of state.
+    pub state_bytes: AtomicU64,
+}
+
+/// What goes to a worker.
+#[derive(Debug, Clone)]
+pub enum Feed {
+    /// Rows of a source.
+    Batch(usize, Rows),
+    /// A source's watermark.
+    Watermark(usize, Watermark),
+    /// A checkpoint.
+    Barrier(u64),
+    /// Nothing follows.
+    End,
+}
+
+/// What a worker made of one feed.
+enum Yield {
+    /// Of rows.
+    Batch(Vec<Left>),
+    /// Of anything that every worker gets.
+    Broadcast(Vec<Left>, Mark),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Watermark,
+    Barrier(u64),
+    End,
+}
+
+/// What the final thread tells the coordinator.
+#[derive(Debug)]
+pub enum Report {
+    /// A pipeline has prepared its part of a checkpoint.
+    Prepared {
+        /// Which checkpoint.
+        checkpoint: u64,
+        /// Which pipeline.
+        pipeline: String,
+        /// Its part.
+        state: Box<PipelineState>,
+    },
+    /// A pipeline has ended.
+    Ended,
+    /// A thread failed: everything stops.
+    Failed(Error),
+}
+
+/// The columns of a pipeline's late rows: what the window saw, and what the row missed.
+pub fn late_schema(input: &Schema) -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    let own = ["late_event_time", "late_window_start", "late_window_end", "late_watermark"];
+    let mut fields: Vec<FieldRef> =
+        input.fields().iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
+    fields.extend(own.iter().map(|n| Arc::new(Field::new(*n, time.clone(), false))));
+    Arc::new(Schema::new(fields))
+}
+
+/// The input of the plan's first window, whose late rows are kept; `None` if there is no window.
+pub fn late_input(plan: &Plan) -> Option<SchemaRef> {
+    match plan {
+        Plan::Window { input, .. } | Plan::Session { input, .. } => Some(input.schema()),
+        other => other.inputs().into_iter().find_map(late_input),
+    }
+}
+
+/// The feeding end of a running pipeline.
+pub struct Running {
+    /// For each source index, whether the pipeline reads it.
+    pub reads: Vec<bool>,
+    workers: Vec<SyncSender<Feed>>,
+    turn: usize,
+    /// Its counters.
+    pub counters: Arc<Counters>,
+}
+
+impl Running {
+    /// Sends rows to the next worker, or anything else to all.
+    pub fn feed(&mut self, feed: Feed) -> Result<()> {
+        match &feed {
+            Feed::Batch(source, rows) => {
+                if !self.reads.get(*source).copied().unwrap_or(false) {
+                    return Ok(());
+                }
+                self.counters.rows_in.fetch_add(rows.len() as u64, Ordering::Relaxed);
+                let turn = self.turn;
+                self.turn = (turn + 1) % self.workers.len().max(1);
+                self.workers.get(turn).map_or(Ok(()), |w| w.send(feed).map_err(gone))
+            }
+            Feed::Watermark(source, _) if !self.reads.get(*source).copied().unwrap_or(false) => Ok(()),
+            _ => self.workers.iter().try_for_each(|w| w.send(feed.clone()).map_err(gone)),
+        }
+    }
+}
+
+fn gone<T>(_: std::sync::mpsc::SendError<T>) -> Error {
+    Error::Stopped("a pipeline's thread has ended".into())
+}
+
+/// What a pipeline needs from its surroundings.
+pub struct Surroundings<'a> {
+    /// Names of the sources, by index.
+    pub sources: &'a [String],
+    /// Worker threads.
+    pub workers: usize,
+    /// Where state files go; `None`: state is not kept.
+    pub checkpoints: Option<Checkpoints>,
+    /// What to take up from.
+    pub restored: Option<PipelineState>,
+    /// Reports go here.
+    pub reports: Sender<Event>,
+}
+
+/// Starts a pipeline's threads.
+pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, Vec<std::thread::JoinHandle<()>>)> {
+    let blueprints = Blueprints::new(&spec.plan)?;
+    let index = |table: &String| around.sources.iter().position(|s| s == table);
+    let mut entries: Vec<Vec<Next>> = vec![Vec::new(); around.sources.len()];
+    for (table, next) in &blueprints.entries {
+        let source = index(table).ok_or_else(|| Error::Bug(format!("no source {table}")))?;
+        entries.iter_mut().skip(source).take(1).for_each(|e| e.push(*next));
+    }
+    let counters = Arc::new(Counters::default());
+    counters.watermark.store(WATERMARK_MIN, Ordering::Relaxed);
+    let (mut feeds, mut yields, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..around.workers.max(1) {
+        let (feed, fed) = sync_channel(QUEUE);
+        let (out, yielded) = sync_channel(QUEUE);
+        let worker = Worker { graph: blueprints.worker()?, entries: entries.clone(), out };
+        let name = format!("{}-{n}", spec.name);
+        threads.push(spawn(name, around.reports.clone(), move || worker.run(fed))?);
+        feeds.push(feed);
+        yields.push(yielded);
+    }
+    let name = spec.name.clone();
+    let mut last = Final {
+        late_schema: late_input(&spec.plan).map(|s| late_schema(&s)),
+        sink_schema: spec.plan.schema(),
+        plan: spec.plan.tree(),
+        graph: blueprints.last()?,
+        stages: blueprints.final_stages(),
+        files: vec![Vec::new(); blueprints.final_stages()],
+        exits: blueprints.exits,
+        spec_name: spec.name,
+        target: spec.target,
+        late: spec.late,
+        checkpoints: around.checkpoints,
+        reports: around.reports.clone(),
+        counters: counters.clone(),
+    };
+    if let Some(state) = around.restored {
+        last.restore(state)?;
+    }
+    threads.push(spawn(format!("{name}-final"), around.reports, move || last.run(&yields))?);
+    let reads = entries.iter().map(|e| !e.is_empty()).collect();
+    Ok((Running { reads, workers: feeds, turn: 0, counters }, threads))
+}
+
+struct Worker {
+    graph: Graph,
+    entries: Vec<Vec<Next>>,
+    out: SyncSender<Yield>,
+}
+
+impl Worker {
+    fn run(mut self, feed: Receiver<Feed>) -> Result<()> {
+        for message in feed {
+            let mut left = Vec::new();
+            let result = match message {
+                Feed::Batch(source, rows) => {
+                    self.push(source, &Message::Batch(rows), &mut left)?;
+                    Yield::Batch(left)
+                }
+                Feed::Watermark(source, w) => {
+                    self.push(source, &Message::Watermark(w), &mut left)?;
+                    Yield::Broadcast(left, Mark::Watermark)
+                }
+                Feed::Barrier(n) => {
+                    self.graph.barrier(&mut left)?;
+                    Yield::Broadcast(left, Mark::Barrier(n))
+                }
+                Feed::End => Yield::Broadcast(left, Mark::End),
+            };
+            if self.out.send(result).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, source: usize, message: &Message, left: &mut Vec<Left>) -> Result<()> {
+        for entry in self.entries.get(source).into_iter().flatten() {
+            self.graph.push(*entry, message.clone(), left)?;
+        }
+        Ok(())
+    }
+}
+
+struct Final {
+    spec_name: String,
+    plan: String,
+    graph: Graph,
+    stages: usize,
+    exits: Vec<Next>,
+    files: Vec<Vec<StateFile>>,
+    target: Target,
+    late: Option<Target>,
+    sink_schema: SchemaRef,
+    late_schema: Option<SchemaRef>,
+    checkpoints: Option<Checkpoints>,
+    reports: Sender<Event>,
+    counters: Arc<Counters>,
+}
+
+impl Final {
+    fn run(mut self, yields: &[Receiver<Yield>]) -> Result<()> {
+        let mut turn = 0;
+        loop {
+            let Some(first) = yields.get(turn).and_then(|y| y.recv().ok()) else { return Ok(()) };
+            match first {
+                Yield::Batch(left) => {
+                    turn = (turn + 1) % yields.len();
+                    self.take(left)?;
+                }
+                Yield::Broadcast(left, mark) => {
+                    let mut watermarks = self.take_rows(left)?;
+                    for n in 1..yields.len() {
+                        let Some(y) = yields.get((turn + n) % yields.len()).and_then(|y| y.recv().ok()) else {
+                            return Ok(());
+                        };
+                        let Yield::Broadcast(left, other) = y else {
+                            return Err(Error::Bug("workers of a pipeline are out of step".into()));
+                        };
+                        if other != mark {
+                            return Err(Error::Bug("workers of a pipeline are out of step".into()));
+                        }
+                        // Every worker yields the same watermarks; the last ones count, after everybody's rows.
+                        watermarks = self.take_rows(left)?;
+                    }
+                    self.take(watermarks)?;
+                    match mark {
+                        Mark::Watermark => {}
+                        Mark::Barrier(n) => self.checkpoint(n)?,
+                        Mark::End => {
+                            self.target.sink.finish()?;
+                            if let Some(late) = &mut self.late {
+                                late.sink.finish()?;
+                            }
+                            let _ = self.reports.send(Event::Report(Report::Ended));
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes everything but watermarks, which it gives back.
+    fn take_rows(&mut self, left: Vec<Left>) -> Result<Vec<Left>> {
+        let (watermarks, rows): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|(_, m)| matches!(m, Message::Watermark(_)));
+        self.take(rows)?;
+        Ok(watermarks)
+    }
+
+    fn take(&mut self, left: Vec<Left>) -> Result<()> {
+        let mut done = Vec::new();
+        for (exit, message) in left {
+            match exit {
+                Exit::Main(exit) => {
+                    let Some(next) = self.exits.get(exit).copied() else { continue };
+                    self.graph.push(next, message, &mut done)?;
+                }
+                Exit::Late => done.push((Exit::Late, message)),
+            }
+        }
+        self.deliver(done)
+    }
+
+    fn deliver(&mut self, done: Vec<Left>) -> Result<()> {
+        for (_, message) in done {
+            match message {
+                Message::Batch(rows) => {
+                    self.counters.rows_out.fetch_add(rows.len() as u64, Ordering::Relaxed);
+                    let batch = RecordBatch::try_new(self.sink_schema.clone(), rows.batch.columns().to_vec())?;
+                    self.target.sink.write(&Rows { batch, ..rows })?;
+                }
+                Message::Late(late) => self.write_late(&late)?,
+                Message::Watermark(w) => self.counters.watermark.store(w, Ordering::Relaxed),
+                Message::Slice(_) | Message::Barrier(_) | Message::End => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn write_late(&mut self, late: &LateRows) -> Result<()> {
+        self.counters.rows_late.fetch_add(late.batch.num_rows() as u64, Ordering::Relaxed);
+        let (Some(target), Some(schema)) = (&mut self.late, &self.late_schema) else { return Ok(()) };
+        let mut columns = late.batch.columns().to_vec();
+        for times in [&late.time, &late.window_start, &late.window_end, &late.watermark] {
+            columns.push(Arc::new(TimestampNanosecondArray::new(times.values().clone(), None)) as ArrayRef);
+        }
+        let batch = RecordBatch::try_new(schema.clone(), columns)?;
+        target.sink.write(&Rows { batch, time: late.time.clone(), row_watermark: None })
+    }
+
+    fn checkpoint(&mut self, checkpoint: u64) -> Result<()> {
+        let mut left = Vec::new();
+        self.graph.barrier(&mut left)?;
+        self.deliver(left)?;
+        let mut stages = Vec::with_capacity(self.stages);
+        for stage in 0..self.stages {
+            stages.push(self.snapshot(stage, checkpoint)?);
+        }
+        self.counters.state_bytes.store(self.graph.state_bytes() as u64, Ordering::Relaxed);
+        let state = PipelineState {
+            plan: self.plan.clone(),
+            stages,
+            sink: self.target.sink.prepare(checkpoint)?,
+            late: match &mut self.late {
+                Some(late) => late.sink.prepare(checkpoint)?,
+                None => serde_json::Value::Null,
+            },
+            rows_late: self.counters.rows_late.load(Ordering::Relaxed),
+        };
+        let pipeline = self.spec_name.clone();
+        let _ = self.reports.send(Event::Report(Report::Prepared { checkpoint, pipeline, state: Box::new(state) }));
+        Ok(())
+    }
+
+    fn snapshot(&mut self, stage: usize, checkpoint: u64) -> Result<StageState> {
+        let watermarks = self.graph.watermarks(stage);
+        let (Some(checkpoints), Some(files)) = (&self.checkpoints, self.files.get_mut(stage)) else {
+            return Ok(StageState { watermarks, files: Vec::new() });
+        };
+        files.retain(|f| f.needed_until > watermarks.watermark);
+        let name = format!("{checkpoint}-{}-{stage}.arrow", self.spec_name);
+        match self.graph.snapshot(stage, files.len())? {
+            StateChange::None => {}
+            StateChange::Append { batches, needed_until } => {
+                files.extend(checkpoints.write_state(name, &batches, needed_until)?);
+            }
+            StateChange::Replace(batches) => {
+                files.clear();
+                files.extend(checkpoints.write_state(name, &batches, i64::MAX)?);
+            }
+        }
+        Ok(StageState { watermarks, files: files.clone() })
+    }
+
+    fn restore(&mut self, state: PipelineState) -> Result<()> {
+        if state.plan != self.plan {
+            return Err(Error::Config(format!(
+                "pipeline '{}' has changed since the checkpoint, and its state does not fit the new SQL; give the new version \
+                 another table name, or go back to the old SQL, which was:\n{}",
+                self.spec_name, state.plan
+            )));
+        }
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        for (stage, saved) in state.stages.iter().enumerate() {
+            let mut batches = Vec::new();
+            for file in &saved.files {
+                batches.extend(checkpoints.read_state(file)?);
+            }
+            self.graph.restore(stage, batches, &saved.watermarks)?;
+            if let Some(files) = self.files.get_mut(stage) {
+                files.clone_from(&saved.files);
+            }
+        }
+        self.counters.rows_late.store(state.rows_late, Ordering::Relaxed);
+        // The last stage feeds the sink.
+        let watermark = state.stages.last().map_or(WATERMARK_MIN, |s| s.watermarks.sent);
+        self.counters.watermark.store(watermark, Ordering::Relaxed);
+        self.target.sink.restore(&state.sink)?;
+        if let Some(late) = &mut self.late {
+            late.sink.restore(&state.late)?;
+        }
+        Ok(())
+    }
+}

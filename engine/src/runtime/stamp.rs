@@ -1,0 +1,161 @@
+//! Event time and watermark of each row, at its own place in the log.
+//!
+//! The watermark at a place is the minimum, over the source's partitions that are not idle, of the greatest watermark
+//! expression of the partition's events before that place; and it never goes back. A partition is a producer, or a
+//! file. So the same log gives the same watermarks whatever the batch size or the number of workers.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::filter_record_batch;
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::checkpoint::{Partition, StampState};
+use crate::error::Result;
+use crate::message::{Rows, nanoseconds};
+use crate::sql::catalog::Table;
+use crate::time::{SECOND, WATERMARK_MAX, WATERMARK_MIN, Watermark};
+
+/// The delay of a source without `WATERMARK FOR`, as in Arroyo.
+const DELAY: i64 = SECOND;
+
+/// Event times from 1700 to 2200 are used: windows around them are within an `i64` of nanoseconds.
+const TIME_MIN: i64 = -8_520_336_000 * SECOND;
+const TIME_MAX: i64 = 7_258_118_400 * SECOND;
+
+/// Stamps the rows of one source.
+#[derive(Debug)]
+pub struct Stamper {
+    event_time: Option<usize>,
+    expression: Option<Arc<dyn PhysicalExpr>>,
+    future_skew: i64,
+    /// What a checkpoint keeps.
+    pub state: StampState,
+    /// Events too far ahead of their arrival to move the watermark.
+    pub future: u64,
+}
+
+/// What became of a batch.
+pub struct Stamped {
+    /// The rows with their times.
+    pub rows: Rows,
+    /// The rows without an event time that can be used, if there are some.
+    pub untimed: Option<RecordBatch>,
+}
+
+impl Stamper {
+    /// For a table.
+    pub fn new(table: &Table, state: StampState) -> Self {
+        Self {
+            event_time: table.event_time,
+            expression: table.watermark.clone(),
+            future_skew: table.future_skew,
+            state,
+            future: 0,
+        }
+    }
+
+    /// Stamps rows of `partition` that arrived at `arrived` (nanoseconds since the epoch).
+    pub fn stamp(&mut self, partition: &str, batch: RecordBatch, arrived: i64) -> Result<Stamped> {
+        let (batch, untimed) = self.split_untimed(batch)?;
+        let time = match self.event_time {
+            Some(column) => nanoseconds(batch.column(column))?,
+            None => Int64Array::from(vec![arrived; batch.num_rows()]),
+        };
+        let candidates = match &self.expression {
+            Some(e) => nanoseconds(&e.evaluate(&batch)?.into_array(batch.num_rows())?)?,
+            None => time.values().iter().map(|t| t.saturating_sub(DELAY)).collect::<Vec<_>>().into(),
+        };
+        let candidates = self.without_future(&time, candidates, arrived);
+        let others = self.others(partition);
+        let before = self.state.watermark;
+        let own = self
+            .state
+            .partitions
+            .entry(partition.to_string())
+            .or_insert(Partition { watermark: WATERMARK_MIN, idle: false });
+        own.idle = false;
+        let own_before = own.watermark;
+        own.watermark = arrow::compute::max(&candidates).map_or(own_before, |m| m.max(own_before));
+        let after = before.max(others.min(own.watermark));
+        self.state.watermark = after;
+        // The usual case: no row is behind the watermark after the batch, so none can be late.
+        let min = arrow::compute::min(&time).unwrap_or(WATERMARK_MAX);
+        let row_watermark = (min < after).then(|| {
+            let mut running = own_before;
+            let at_row = |candidate: Option<i64>| {
+                let watermark = before.max(others.min(running));
+                running = candidate.map_or(running, |c| running.max(c));
+                watermark
+            };
+            candidates.iter().map(at_row).collect::<Vec<_>>().into()
+        });
+        Ok(Stamped { rows: Rows { batch, time, row_watermark }, untimed })
+    }
+
+    /// A partition has gone silent; returns whether the watermark moved.
+    pub fn idle(&mut self, partition: &str) -> bool {
+        let Some(p) = self.state.partitions.get_mut(partition) else { return false };
+        p.idle = true;
+        self.advance()
+    }
+
+    /// A partition promises no event before `time`; returns whether the watermark moved.
+    pub fn promise(&mut self, partition: &str, time: Watermark) -> bool {
+        let fresh = Partition { watermark: WATERMARK_MIN, idle: false };
+        let p = self.state.partitions.entry(partition.to_string()).or_insert(fresh);
+        p.watermark = p.watermark.max(time);
+        self.advance()
+    }
+
+    /// The source has ended: every window closes.
+    pub fn end(&mut self) {
+        self.state.watermark = WATERMARK_MAX;
+    }
+
+    fn advance(&mut self) -> bool {
+        let all = self.state.partitions.values();
+        let active = all.clone().filter(|p| !p.idle).map(|p| p.watermark).min();
+        let now = active.or_else(|| all.map(|p| p.watermark).max()).unwrap_or(WATERMARK_MIN);
+        let moved = now > self.state.watermark;
+        self.state.watermark = self.state.watermark.max(now);
+        moved
+    }
+
+    fn others(&self, partition: &str) -> Watermark {
+        let others = self.state.partitions.iter().filter(|(name, p)| !p.idle && name.as_str() != partition);
+        others.map(|(_, p)| p.watermark).min().unwrap_or(WATERMARK_MAX)
+    }
+
+    fn split_untimed(&self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
+        let Some(column) = self.event_time.map(|i| batch.column(i)) else { return Ok((batch, None)) };
+        let times = nanoseconds(column)?;
+        let inside = |t: i64| (TIME_MIN..TIME_MAX).contains(&t);
+        let bounds = (arrow::compute::min(&times), arrow::compute::max(&times));
+        if times.null_count() == 0 && bounds.0.is_none_or(inside) && bounds.1.is_none_or(inside) {
+            return Ok((batch, None));
+        }
+        let timed: BooleanArray = times.iter().map(|t| Some(t.is_some_and(inside))).collect();
+        let untimed: BooleanArray = timed.iter().map(|t| t.map(|t| !t)).collect();
+        let without = filter_record_batch(&batch, &untimed)?;
+        Ok((filter_record_batch(&batch, &timed)?, Some(without)))
+    }
+
+    /// Takes out the candidates of events that are too far ahead of their arrival.
+    fn without_future(&mut self, time: &Int64Array, candidates: Int64Array, arrived: i64) -> Int64Array {
+        let limit = arrived.saturating_add(self.future_skew);
+        if arrow::compute::max(time).is_none_or(|m| m <= limit) {
+            return candidates;
+        }
+        let future = &mut self.future;
+        let kept = time.values().iter().zip(candidates.iter()).map(|(t, c)| {
+            if *t > limit {
+                *future += 1;
+                None
+            } else {
+                c
+            }
+        });
+        kept.collect()
+    }
+}
