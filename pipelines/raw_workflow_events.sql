@@ -1,0 +1,5 @@
+-- Steps of workflow runs, every event as it came.
+--
+-- Grain: one row per event. Late events too: a raw table has no window to miss.
+-- Source of the definition: proto/millstream/v1/events.proto.
+INSERT INTO raw_workflow_events SELECT * FROM workflow_events;

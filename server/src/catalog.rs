@@ -1,0 +1,158 @@
+//! The SQL files that ship: a folder is a catalogue, a file's name is a name, its header comment is its description.
+//!
+//! Nothing is cached: a file is read when it is asked for, so an edited metric answers anew without a restart. Comments
+//! describe and never configure: the first comment line is the title, the rest the definition.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use millstream::{Error, Result};
+
+/// One SQL file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlFile {
+    /// The file's name without `.sql`: the name of the metric, rollup or pipeline.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its text.
+    pub sql: String,
+    /// The first line of its header comment, or its name.
+    pub title: String,
+    /// The other lines of its header comment, joined with line feeds.
+    pub definition: String,
+}
+
+impl SqlFile {
+    /// Reads one file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let sql = std::fs::read_to_string(path).map_err(|e| Error::file(path, "read", e))?;
+        let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut comments = sql
+            .lines()
+            .map(str::trim)
+            .skip_while(|line| line.is_empty())
+            .map_while(|line| line.strip_prefix("--"))
+            .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
+        let title = comments.next().filter(|t| !t.is_empty()).unwrap_or(&name).to_string();
+        let definition = comments.collect::<Vec<_>>().join("\n").trim().to_string();
+        Ok(Self { name, path: path.to_path_buf(), title, definition, sql })
+    }
+
+    /// The names of the `$name` parameters, sorted, without the dollar sign.
+    pub fn parameters(&self) -> BTreeSet<String> {
+        words(&self.sql).filter_map(|word| word.strip_prefix('$').map(str::to_string)).collect()
+    }
+
+    /// Whether the SQL mentions the table (or anything else) `name`.
+    pub fn mentions(&self, name: &str) -> bool {
+        words(&self.sql).any(|word| word.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The `.sql` files of a folder, sorted by name; none if the folder is missing.
+pub fn list(dir: &Path) -> Result<Vec<SqlFile>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::file(dir, "list", e)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Error::file(dir, "list", e))?.path();
+        if path.extension().is_some_and(|e| e == "sql") && path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    paths.iter().map(|path| SqlFile::read(path)).collect()
+}
+
+/// As [`list`], `sources.sql` first: pipelines use the tables that it defines.
+pub fn pipelines(dir: &Path) -> Result<Vec<SqlFile>> {
+    let mut files = list(dir)?;
+    files.sort_by_key(|file| file.name != "sources");
+    Ok(files)
+}
+
+/// The file `name` of a folder; `what` (metric, rollup) is the word of the error, which lists the names there are.
+pub fn find(dir: &Path, what: &str, name: &str) -> Result<SqlFile> {
+    let path = dir.join(format!("{name}.sql"));
+    if is_name(name) && path.is_file() {
+        return SqlFile::read(&path);
+    }
+    let names: Vec<String> = list(dir)?.into_iter().map(|file| file.name).collect();
+    let known = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+    Err(Error::Config(format!("no {what} `{name}` in {}; there are: {known}", dir.display())))
+}
+
+/// Whether `name` can be the name of a file and of a table: no way out of the folder.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Identifiers and `$parameters` of a SQL text, outside comments and string literals. Quoted identifiers lose their quotes.
+fn words(sql: &str) -> impl Iterator<Item = &str> {
+    let mut rest = sql;
+    std::iter::from_fn(move || {
+        loop {
+            let first = rest.chars().next()?;
+            let skipped = if rest.starts_with("--") {
+                rest.find('\n').unwrap_or(rest.len())
+            } else if rest.starts_with("/*") {
+                rest.find("*/").map_or(rest.len(), |end| end + 2)
+            } else if first == '\'' {
+                rest.get(1..).and_then(|r| r.find('\'')).map_or(rest.len(), |end| end + 2)
+            } else if first == '$' || first == '_' || first.is_alphanumeric() {
+                let end = rest
+                    .char_indices()
+                    .find(|(at, c)| *at > 0 && *c != '_' && !c.is_alphanumeric())
+                    .map_or(rest.len(), |(at, _)| at);
+                let (word, after) = rest.split_at(end);
+                rest = after;
+                return Some(word);
+            } else {
+                first.len_utf8()
+            };
+            rest = rest.get(skipped..)?;
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(sql: &str) -> SqlFile {
+        let dir = std::env::temp_dir().join(format!("millstream-catalog-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("dau.sql");
+        std::fs::write(&path, sql).unwrap();
+        let file = SqlFile::read(&path).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_header_comment_is_title_and_definition() {
+        let f = file("\n-- Daily active users\n--\n-- Grain: one row per UTC day.\n-- Units: users.\nSELECT 1 -- no\n");
+        assert_eq!(f.name, "dau");
+        assert_eq!(f.title, "Daily active users");
+        assert_eq!(f.definition, "Grain: one row per UTC day.\nUnits: users.");
+        assert_eq!(file("SELECT 1").title, "dau");
+    }
+
+    #[test]
+    fn parameters_are_found_outside_comments_and_strings() {
+        let f = file("-- $no\nSELECT '$no', 'it''s $no' FROM t /* $no */ WHERE a >= $from AND a < $to AND b=$agent_id");
+        assert_eq!(f.parameters().into_iter().collect::<Vec<_>>(), ["agent_id", "from", "to"]);
+        assert!(f.mentions("t") && f.mentions("T"));
+        assert!(!f.mentions("no") && !f.mentions("it"));
+    }
+
+    #[test]
+    fn a_name_cannot_leave_the_folder() {
+        let error = find(Path::new("sql/metrics"), "metric", "../../etc/passwd").unwrap_err().to_string();
+        assert!(error.starts_with("configuration: no metric `../../etc/passwd` in sql/metrics; there are:"), "{error}");
+    }
+}

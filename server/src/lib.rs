@@ -1,0 +1,20 @@
+//! The server around the engine: what producers and analysts reach over the network, and the command line.
+
+pub mod adapt;
+pub mod catalog;
+pub mod chart;
+pub mod cli;
+pub mod complete;
+pub mod config;
+pub mod demo;
+pub mod duration;
+pub mod format;
+pub mod http;
+pub mod ingest;
+pub mod keys;
+pub mod range;
+pub mod report;
+pub mod rows;
+pub mod schedule;
+pub mod serve;
+pub mod tables;

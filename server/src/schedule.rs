@@ -1,0 +1,179 @@
+//! Rollups by the clock: every night, after a restart what was missed, and again each day whose input changed.
+//!
+//! The state is the tables and `system.rollup_runs`, not this module: which days are due follows from the input's
+//! versions, so a crash between two days loses nothing, and there is nothing to catch up "from". One rollup of one day
+//! runs at a time. A day is never rolled up before the cron time that follows it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use croner::Cron;
+use millstream::batch::Rollup;
+use millstream::time::{Clock, EventTime, day_of};
+use millstream::{Engine, Error, Result};
+use tokio::sync::watch;
+
+use crate::range::show_day;
+use crate::tables::Tables;
+use crate::{adapt, catalog};
+
+/// Reads five cron fields.
+pub fn parse_cron(text: &str) -> Result<Cron> {
+    Cron::from_str(text).map_err(|e| {
+        Error::Config(format!("`{text}` is not a schedule ({e}); write five cron fields in UTC, such as 15 0 * * *"))
+    })
+}
+
+/// The rollups of a folder.
+pub fn rollups(dir: &std::path::Path) -> Result<Vec<Rollup>> {
+    Ok(catalog::list(dir)?.into_iter().map(rollup).collect())
+}
+
+/// Makes the tables of rollups that never ran, by running them on `day`: a report must not fail because no night has come.
+pub async fn make_missing(tables: &Tables, dir: &std::path::Path, day: i32) -> Result<()> {
+    for rollup in rollups(dir)? {
+        if tables.lake().existing(&rollup.name).await?.is_none() {
+            tables.rollup(&rollup, day).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What the engine needs of a file in sql/rollups.
+pub fn rollup(file: catalog::SqlFile) -> Rollup {
+    Rollup { name: file.name, sql: file.sql, file: file.path.display().to_string() }
+}
+
+/// What ran in one go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Days rolled up, all rollups together.
+    pub days: usize,
+    /// Days that failed; they are tried again at the next go.
+    pub failed: usize,
+}
+
+/// Runs rollups when they are due.
+#[derive(Debug)]
+pub struct Schedule {
+    /// Where the tables are.
+    pub engine: Arc<Engine>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The folder of rollups, read anew at each go.
+    pub dir: PathBuf,
+    /// When a day is complete enough to be rolled up.
+    pub cron: Cron,
+    /// How often days that changed are looked for.
+    pub recheck_interval: Duration,
+}
+
+impl Schedule {
+    /// Runs until `stop` becomes true; a rollup in progress is finished first.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            self.go(&stop).await;
+            if let Err(error) = adapt::maintain(&self.engine).await {
+                tracing::warn!(%error, "lake maintenance");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.wait()) => {}
+                _ = stop.changed() => {}
+            }
+        }
+    }
+
+    /// Runs every rollup on every day that is due, one at a time, oldest day first.
+    pub async fn go(&self, stop: &watch::Receiver<bool>) -> Done {
+        let mut done = Done::default();
+        let through_day = match through_day(&self.cron, self.clock.now()) {
+            Ok(day) => day,
+            Err(error) => {
+                tracing::error!(%error, "the schedule of rollups");
+                return done;
+            }
+        };
+        let rollups = rollups(&self.dir).unwrap_or_else(|error| {
+            tracing::error!(%error, "the folder of rollups");
+            Vec::new()
+        });
+        let tables = Tables::Running(self.engine.clone());
+        for rollup in &rollups {
+            let days = match tables.rollup_days_due(rollup, through_day).await {
+                Ok(days) => days,
+                Err(error) => {
+                    tracing::error!(rollup = rollup.name, %error, "which days of a rollup are due");
+                    done.failed += 1;
+                    continue;
+                }
+            };
+            for day in days {
+                if *stop.borrow() {
+                    return done;
+                }
+                let shown = show_day(day);
+                match tables.rollup(rollup, day).await {
+                    Ok(run) => {
+                        done.days += 1;
+                        tracing::info!(rollup = rollup.name, day = shown, rows = run.rows, "rolled up");
+                    }
+                    Err(error) => {
+                        done.failed += 1;
+                        tracing::error!(rollup = rollup.name, day = shown, %error, "rollup failed; it will be tried again");
+                    }
+                }
+            }
+        }
+        if let Err(error) = make_missing(&tables, &self.dir, through_day).await {
+            done.failed += 1;
+            tracing::error!(%error, "making the tables of rollups");
+        }
+        done
+    }
+
+    /// To the next cron time or recheck, whichever is first.
+    fn wait(&self) -> Duration {
+        let now = self.clock.now();
+        let to_cron = utc(now)
+            .and_then(|t| self.cron.find_next_occurrence(&t, false).ok())
+            .and_then(|t| t.timestamp_nanos_opt())
+            .map(|t| Duration::from_nanos(t.saturating_sub(now).unsigned_abs()));
+        to_cron.map_or(self.recheck_interval, |wait| wait.min(self.recheck_interval))
+    }
+}
+
+/// The last day that is to be rolled up at `now`: the day before the newest cron time that has passed.
+pub fn through_day(cron: &Cron, now: EventTime) -> Result<i32> {
+    let wrong = || Error::Config("the schedule of rollups never comes; change rollups.schedule".to_string());
+    let fired = cron.find_previous_occurrence(&utc(now).ok_or_else(wrong)?, true).map_err(|_| wrong())?;
+    Ok(day_of(fired.timestamp_nanos_opt().ok_or_else(wrong)?) - 1)
+}
+
+fn utc(time: EventTime) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(time.div_euclid(1_000_000_000), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::range::parse_time;
+
+    #[test]
+    fn a_day_is_due_after_the_cron_time_that_follows_it() {
+        let cron = parse_cron("15 0 * * *").unwrap();
+        let through = |t: &str| show_day(through_day(&cron, parse_time(t).unwrap()).unwrap());
+        assert_eq!(through("2026-11-23T00:14:59Z"), "2026-11-21", "the 22nd is not due yet");
+        assert_eq!(through("2026-11-23T00:15:00Z"), "2026-11-22");
+        assert_eq!(through("2026-11-23T23:59:59Z"), "2026-11-22");
+        assert_eq!(through("2026-01-01T06:00:00Z"), "2025-12-31", "a restart in the morning catches up");
+    }
+
+    #[test]
+    fn a_bad_schedule_is_named() {
+        let error = parse_cron("every night").unwrap_err().to_string();
+        assert!(error.contains("`every night` is not a schedule") && error.contains("15 0 * * *"), "{error}");
+    }
+}
