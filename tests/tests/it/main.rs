@@ -1,0 +1,12 @@
+//! End to end tests: one binary, for it links everything.
+
+mod bad_input;
+mod bad_sql;
+mod crash;
+mod crash_files;
+mod lateness;
+mod layers;
+mod real_data;
+mod streaming_is_batch;
+mod tables;
+mod tidy;
