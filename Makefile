@@ -1,0 +1,51 @@
+# The two commands of the README are `make demo` and `make test`.
+
+PYTHON := .venv/bin/python
+REAL_DATA := ../shared/data
+
+.PHONY: demo test test-all check bench complete system python
+
+## demo: the whole story on a seeded platform, or on the real data beside the checkout
+demo: system
+	cargo build --workspace
+	target/debug/millstream demo $(if $(wildcard $(REAL_DATA)),--data $(REAL_DATA))
+
+## test: everything that must hold before a change lands
+test: system python
+	cargo build --workspace
+	cargo test --workspace --no-fail-fast
+
+## test-all: as test, with long seeds
+test-all: system python
+	cargo build --workspace
+	MILLSTREAM_SEEDS=4000 cargo test --workspace --no-fail-fast
+
+## check: format, lints, and the SQL that ships
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo build --workspace
+	target/debug/millstream check pipelines sql
+
+## bench: ratios against a DataFusion batch, and the ingest path with and without the log
+bench:
+	cargo build --workspace
+	target/debug/windows
+	target/debug/ingest_load
+
+## complete: rewrite expected outputs; review the diff
+complete: system python
+	MILLSTREAM_COMPLETE=1 cargo test --workspace --no-fail-fast
+
+# What a fresh Debian machine with Rust and make lacks: poppler reads the reports in tests.
+system:
+	@command -v pdftotext >/dev/null && command -v python3 >/dev/null && python3 -m venv -h >/dev/null 2>&1 && command -v cc >/dev/null \
+	  || (apt-get update -q && apt-get install -qy --no-install-recommends build-essential poppler-utils python3 python3-venv python3-pip) \
+	  || (echo "install build-essential, poppler-utils, python3 and python3-venv with your system's package manager" >&2; exit 1)
+
+# The oracles of the tests: DuckDB, the deltalake package, and an S3 server.
+python: .venv/.complete
+.venv/.complete: tests/requirements.txt
+	python3 -m venv .venv
+	$(PYTHON) -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+	touch $@
