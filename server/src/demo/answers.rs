@@ -14,6 +14,7 @@ const IDE_MONTH_END: &str = "2014-04-01 00:00:00";
 /// Compares the tables with the stored answers.
 pub async fn checks(engine: &Engine, dir: &Path, files: Files) -> Result<Vec<Check>> {
     let mut checks = agent_checks(engine, dir).await?;
+    checks.extend(agent_session_checks(engine, dir).await?);
     checks.extend(session_checks(engine, dir).await?);
     checks.push(commit_check(engine, dir).await?);
     if files == Files::All {
@@ -43,12 +44,6 @@ async fn agent_checks(engine: &Engine, dir: &Path) -> Result<Vec<Check>> {
     let totals = "SELECT count(*), count(DISTINCT user_id), count(*) - count(user_id), sum(tokens_input), \
         sum(tokens_output), sum(cost_usd) FROM raw_agent_events WHERE agent = 'aider'";
     let totals_columns = ["n", "users", "null_user", "prompt_tokens", "completion_tokens", "cost"];
-    let session = "SELECT model, sum(executions), sum(tokens_input), sum(tokens_output), sum(tokens_cache_read), \
-        sum(tokens_cache_write), sum(cost_usd) FROM agent_usage_daily \
-        WHERE agent = 'pi' AND model IS NOT NULL GROUP BY model";
-    let session_columns = ["model", "calls", "input", "output", "cache_read", "cache_write", "cost"];
-    let tools = "SELECT tool, count(*), sum(CASE WHEN status = 'error' THEN 1 ELSE 0 END) FROM raw_agent_events \
-        WHERE agent = 'pi' AND tool IS NOT NULL GROUP BY tool";
     let [hour, day] = ["ai_aider__tokens_hourly_by_model", "ai_aider__tokens_by_day"];
     Ok(vec![
         compared(engine, dir, "AI tool: totals", totals, "ai_aider__totals", &totals_columns).await?,
@@ -88,6 +83,17 @@ async fn agent_checks(engine: &Engine, dir: &Path) -> Result<Vec<Check>> {
             &["started", "completed", "failed"],
         )
         .await?,
+    ])
+}
+
+async fn agent_session_checks(engine: &Engine, dir: &Path) -> Result<Vec<Check>> {
+    let session = "SELECT model, sum(executions), sum(tokens_input), sum(tokens_output), sum(tokens_cache_read), \
+        sum(tokens_cache_write), sum(cost_usd) FROM agent_usage_daily \
+        WHERE agent = 'pi' AND model IS NOT NULL GROUP BY model";
+    let session_columns = ["model", "calls", "input", "output", "cache_read", "cache_write", "cost"];
+    let tools = "SELECT tool, count(*), sum(CASE WHEN status = 'error' THEN 1 ELSE 0 END) FROM raw_agent_events \
+        WHERE agent = 'pi' AND tool IS NOT NULL GROUP BY tool";
+    Ok(vec![
         compared(
             engine,
             dir,

@@ -6,10 +6,10 @@ use std::path::Path;
 use millstream::time::{EventTime, day_of};
 use millstream::{Engine, Error, Result};
 
-use super::Steps;
 use super::check::{Check, Rows, answer, grouped, late_rows, number_of, rows_of, rows_of_csv};
 use super::platform::{DAY_NUMBER, Truth};
 use super::real::IDE_MONTH;
+use super::story::Steps;
 use super::stream::{Receipts, Stream};
 use crate::cli::print;
 use crate::config::Config;

@@ -269,7 +269,7 @@ fn bad_rows_of_a_file_go_aside_with_their_lines() {
     let expected = [
         "MALFORMED_JSON: rows.json:3: Encountered unexpected 'o' whilst parsing literal",
         "MALFORMED_JSON: rows.json:4: Truncated record whilst reading object",
-        "MISSING_EVENT_TIME: e: the event time is null",
+        "MISSING_EVENT_TIME: e: the event time is null or not between the years 1700 and 2200",
         "WRONG_TYPE: rows.json:2: whilst decoding field 'a': failed to parse \"x\" as Int64",
     ];
     assert_eq!(told, expected);
