@@ -26,8 +26,8 @@ pub fn cpu_s() -> f64 {
     ticks / 100.0
 }
 
-/// The median of some costs by CPU time.
+/// The cost with the median wall time.
 pub fn median(mut costs: Vec<Cost>) -> Cost {
-    costs.sort_by(|a, b| a.cpu_s.total_cmp(&b.cpu_s));
+    costs.sort_by(|a, b| a.wall_s.total_cmp(&b.wall_s));
     costs[costs.len() / 2]
 }
