@@ -28,9 +28,17 @@ pub struct Rows {
     /// The watermark at each row's own place in the log. Absent when no row is behind the watermark after the batch:
     /// then no row of it can be late for any window.
     pub row_watermark: Option<Int64Array>,
+    /// True where a row takes back an equal row sent before. Absent when no row does. An update is two neighbouring
+    /// rows: the old one taken back, then the new one.
+    pub retracts: Option<BooleanArray>,
 }
 
 impl Rows {
+    /// Rows that are new and cannot be late.
+    pub fn new(batch: RecordBatch, time: Int64Array) -> Self {
+        Self { batch, time, row_watermark: None, retracts: None }
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         self.batch.num_rows()
@@ -50,6 +58,10 @@ impl Rows {
                 Some(w) => Some(filter(w, mask)?.as_primitive::<Int64Type>().clone()),
                 None => None,
             },
+            retracts: match &self.retracts {
+                Some(r) => Some(filter(r, mask)?.as_boolean().clone()),
+                None => None,
+            },
         })
     }
 
@@ -62,6 +74,10 @@ impl Rows {
                 Some(w) => Some(take(w, indices, None)?.as_primitive::<Int64Type>().clone()),
                 None => None,
             },
+            retracts: match &self.retracts {
+                Some(r) => Some(take(r, indices, None)?.as_boolean().clone()),
+                None => None,
+            },
         })
     }
 
@@ -71,6 +87,7 @@ impl Rows {
             batch: self.batch.slice(offset, length),
             time: self.time.slice(offset, length),
             row_watermark: self.row_watermark.as_ref().map(|w| w.slice(offset, length)),
+            retracts: self.retracts.as_ref().map(|r| r.slice(offset, length)),
         }
     }
 }

@@ -62,8 +62,14 @@ impl Connector {
         match name.as_str() {
             "ingest" => Ok(Self::Ingest),
             "single_file" => Ok(Self::SingleFile(single_file::FileOptions::from_options(options)?)),
-            "lake" | "delta" => Ok(Self::Lake),
-            "memory" => Ok(Self::Memory),
+            "lake" | "delta" => {
+                options.word("format", &["parquet", "json"])?;
+                Ok(Self::Lake)
+            }
+            "memory" => {
+                options.word("format", &["json"])?;
+                Ok(Self::Memory)
+            }
             "stdout" => {
                 options.word("format", &["json"])?;
                 Ok(Self::Stdout)

@@ -38,6 +38,17 @@ impl Options {
         self.values.remove(key)
     }
 
+    /// Puts `other` in the place of `word` as the value of `key`; whether it was there.
+    pub fn replace(&mut self, key: &str, word: &str, other: &str) -> bool {
+        match self.values.get_mut(key) {
+            Some((OptionValue::Text(t), _)) if t.eq_ignore_ascii_case(word) => {
+                *t = other.to_string();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// A text, if given.
     pub fn text(&mut self, key: &'static str) -> Result<Option<String>> {
         match self.take(key) {

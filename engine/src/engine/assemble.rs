@@ -15,7 +15,7 @@ use crate::connectors::memory::Memory;
 use crate::connectors::{Connector, blackhole::Blackhole, file_sink, stdout::Stdout};
 use crate::error::{Error, Result, SqlError};
 use crate::lake::Lake;
-use crate::runtime::pipeline::{PipelineSpec, Target, late_input, late_schema};
+use crate::runtime::pipeline::{PipelineSpec, Target, late_schema};
 use crate::runtime::sources::{Input, SourceSpec};
 use crate::sql::catalog::Table;
 use crate::sql::plan::Plan;
@@ -49,8 +49,8 @@ pub fn assemble(program: &Program, around: &Surroundings<'_>) -> Result<Assemble
     let mut names: Vec<String> = Vec::new();
     for (name, pipeline) in &program.pipelines {
         names.extend(pipeline.plan.sources());
-        let late = match late_input(&pipeline.plan) {
-            Some(input) => around.side(program, &format!("{name}__late"), &late_schema(&input))?,
+        let late = match late_schema(&pipeline.plan) {
+            Some(schema) => around.side(program, &format!("{name}__late"), &schema)?,
             None => None,
         };
         let target = around.target(name, &pipeline.sink, &pipeline.plan.schema())?;

@@ -65,6 +65,17 @@ impl Aggregation {
         Ok(Self { groups, group_fields, aggregates, state_schema: Arc::new(Schema::new(fields)) })
     }
 
+    /// `by [keys] of [functions]`. Equal aggregations are described alike.
+    pub fn describe(&self) -> String {
+        let keys: Vec<&str> = self.group_fields.iter().map(|f| f.name().as_str()).collect();
+        let function = |a: &Aggregate| match &a.filter {
+            Some(f) => format!("{} where {f}", a.function.name()),
+            None => a.function.name().to_string(),
+        };
+        let functions: Vec<String> = self.aggregates.iter().map(function).collect();
+        format!("by [{}] of [{}]", keys.join(", "), functions.join(", "))
+    }
+
     /// Evaluates grouping, argument and filter expressions once for a batch.
     pub fn inputs(&self, batch: &RecordBatch) -> Result<Inputs> {
         let rows = batch.num_rows();

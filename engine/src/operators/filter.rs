@@ -5,17 +5,39 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::array::{Array, BooleanArray};
 use arrow::compute::prep_null_mask_filter;
+use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::spec::{Place, Spec};
 use super::{Operator, Output};
 use crate::error::{Error, Result};
 use crate::message::Rows;
 
 /// Keeps the rows for which the predicate is true. *Shape*: as the input. *Order*: kept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Filter {
     /// A boolean expression over the input.
     pub predicate: Arc<dyn PhysicalExpr>,
+    /// The columns.
+    pub schema: SchemaRef,
+}
+
+impl Spec for Filter {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn describe(&self) -> String {
+        format!("filter {}", self.predicate)
+    }
+
+    fn place(&self) -> Place {
+        Place::Worker
+    }
+
+    fn build(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(self.clone()))
+    }
 }
 
 /// The predicate over a batch, null counted as false.
@@ -26,7 +48,7 @@ pub(super) fn mask(predicate: &Arc<dyn PhysicalExpr>, rows: &Rows) -> Result<Boo
 }
 
 impl Operator for Filter {
-    fn on_batch(&mut self, rows: Rows, out: &mut Output) -> Result<()> {
+    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
         let mask = mask(&self.predicate, &rows)?;
         match mask.true_count() {
             0 => {}

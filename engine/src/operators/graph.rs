@@ -79,7 +79,7 @@ impl Graph {
         let mut out = Output::default();
         let mut watermark = None;
         match message {
-            Message::Batch(rows) => stage.operator.on_batch(rows, &mut out)?,
+            Message::Batch(rows) => stage.operator.on_batch(port, rows, &mut out)?,
             Message::Slice(slice) => stage.operator.on_slice(&slice)?,
             Message::Late(late) => left.push((Exit::Late, Message::Late(late))),
             Message::Watermark(w) => watermark = stage.advance(port, w, &mut out)?,
@@ -127,6 +127,9 @@ impl Graph {
         let Some(stage) = self.stages.get_mut(stage) else { return Ok(()) };
         if stage.ports.len() == watermarks.ports.len() {
             stage.ports.clone_from(&watermarks.ports);
+            for (port, watermark) in watermarks.ports.iter().enumerate() {
+                stage.operator.on_input_watermark(port, *watermark);
+            }
         }
         (stage.watermark, stage.sent) = (watermarks.watermark, watermarks.sent);
         stage.operator.restore(state, watermarks.sent)
@@ -169,6 +172,7 @@ impl Stage {
     fn advance(&mut self, port: usize, watermark: Watermark, out: &mut Output) -> Result<Option<Watermark>> {
         if let Some(p) = self.ports.get_mut(port) {
             *p = watermark.max(*p);
+            self.operator.on_input_watermark(port, *p);
         }
         let all = self.ports.iter().copied().min().unwrap_or(WATERMARK_MIN);
         if all <= self.watermark {

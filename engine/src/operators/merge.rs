@@ -35,7 +35,7 @@ pub struct Merge {
     aggregation: Arc<Aggregation>,
     windows: Windows,
     schema: SchemaRef,
-    window_at: usize,
+    window_at: Option<usize>,
     slices: BTreeMap<(i64, i64), Vec<RecordBatch>>,
     open_ends: BTreeSet<i64>,
     watermark: Watermark,
@@ -43,8 +43,8 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// An empty one. `window_at`: the position of the window among the output's group columns.
-    pub fn new(aggregation: Arc<Aggregation>, windows: Windows, schema: SchemaRef, window_at: usize) -> Self {
+    /// An empty one. `window_at`: the position of the window among the output's group columns, if it is to be added.
+    pub fn new(aggregation: Arc<Aggregation>, windows: Windows, schema: SchemaRef, window_at: Option<usize>) -> Self {
         Self {
             aggregation,
             windows,
@@ -77,18 +77,18 @@ impl Merge {
         for end in ends {
             let parts: Vec<&RecordBatch> = self
                 .slices
-                .range((end - self.windows.width, i64::MIN)..(*end, i64::MIN))
+                .range((self.windows.start_of(*end), i64::MIN)..(*end, i64::MIN))
                 .filter(|((_, first), _)| first <= end)
                 .flat_map(|(_, deltas)| deltas)
                 .collect();
             closing.add(*end, &parts)?;
             if closing.groups >= GROUPS_PER_EMIT {
                 let full = std::mem::replace(&mut closing, Closing::new(&self.aggregation)?);
-                out.batches.push(full.emit(self.windows.width, &self.schema, self.window_at)?);
+                out.batches.push(full.emit(&self.windows, &self.schema, self.window_at)?);
             }
         }
         if closing.groups > 0 {
-            out.batches.push(closing.emit(self.windows.width, &self.schema, self.window_at)?);
+            out.batches.push(closing.emit(&self.windows, &self.schema, self.window_at)?);
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl<'a> Closing<'a> {
         Ok(())
     }
 
-    fn emit(mut self, width: i64, schema: &SchemaRef, window_at: usize) -> Result<Rows> {
+    fn emit(mut self, windows: &Windows, schema: &SchemaRef, window_at: Option<usize>) -> Result<Rows> {
         let key_columns = self.aggregation.group_fields.len();
         let mut columns = Vec::with_capacity(schema.fields().len());
         for i in 0..key_columns {
@@ -161,17 +161,19 @@ impl<'a> Closing<'a> {
             columns.push(concat(&parts)?);
         }
         let time = result_times(&self.ends);
-        let starts = self.ends.iter().map(|e| e - width).collect();
-        columns.insert(window_at.min(columns.len()), window_column(starts, self.ends));
+        if let Some(at) = window_at {
+            let starts = self.ends.iter().map(|e| windows.start_of(*e)).collect();
+            columns.insert(at.min(columns.len()), window_column(starts, self.ends));
+        }
         for accumulator in &mut self.accumulators {
             columns.push(accumulator.evaluate(EmitTo::All)?);
         }
-        Ok(Rows { batch: RecordBatch::try_new(schema.clone(), columns)?, time, row_watermark: None })
+        Ok(Rows::new(RecordBatch::try_new(schema.clone(), columns)?, time))
     }
 }
 
 impl Operator for Merge {
-    fn on_batch(&mut self, _rows: Rows, _out: &mut Output) -> Result<()> {
+    fn on_batch(&mut self, _port: usize, _rows: Rows, _out: &mut Output) -> Result<()> {
         Err(Error::Bug("rows sent to a merge of partial aggregates".into()))
     }
 

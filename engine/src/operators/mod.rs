@@ -4,13 +4,17 @@
 //! aggregates its own share ([`partial`]), one thread merges at close ([`merge`]).
 
 pub mod accumulate;
+pub mod changelog;
 pub mod filter;
 pub mod graph;
 pub mod merge;
 pub mod partial;
 pub mod project;
 pub mod session;
+pub mod spec;
+pub mod union;
 pub mod window;
+pub mod window_aggregate;
 
 use arrow::record_batch::RecordBatch;
 
@@ -36,7 +40,7 @@ pub enum StateChange {
     None,
     /// These batches come on top of the earlier files. `needed_until` is the watermark after which none of them matters.
     Append {
-        /// All of one schema.
+        /// Batches of one schema share a file; `restore` gets all in this order.
         batches: Vec<RecordBatch>,
         /// The file can be dropped once the watermark reaches this.
         needed_until: i64,
@@ -47,13 +51,16 @@ pub enum StateChange {
 
 /// A synchronous state machine. It never blocks and never fails on data that an earlier check has accepted.
 pub trait Operator: Send {
-    /// Handles rows.
-    fn on_batch(&mut self, rows: Rows, out: &mut Output) -> Result<()>;
+    /// Handles rows of input `port`.
+    fn on_batch(&mut self, port: usize, rows: Rows, out: &mut Output) -> Result<()>;
 
     /// Handles partial aggregates; only a merge gets them.
     fn on_slice(&mut self, _slice: &SliceState) -> Result<()> {
         Err(Error::Bug("partial aggregates sent to an operator that takes rows".into()))
     }
+
+    /// Hears of the watermark of one input, before `on_watermark` hears of the least of all inputs, if that moved.
+    fn on_input_watermark(&mut self, _port: usize, _watermark: Watermark) {}
 
     /// Handles the watermark; returns the one to hand on, which may be held back but never runs ahead.
     fn on_watermark(&mut self, watermark: Watermark, _out: &mut Output) -> Result<Watermark> {

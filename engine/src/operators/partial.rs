@@ -50,7 +50,7 @@ impl Partial {
             max = max.max(*t);
         }
         let slice = self.windows.slice();
-        let start = min.div_euclid(slice) * slice;
+        let start = self.windows.floor(min, slice);
         if max.saturating_sub(start) >= slice {
             return Ok(false);
         }
@@ -98,24 +98,27 @@ struct Split {
 #[derive(Default)]
 struct LateIndices {
     rows: Vec<u32>,
+    window_start: Vec<i64>,
     window_end: Vec<i64>,
-    width: i64,
     watermark: Vec<i64>,
 }
 
 fn split(windows: &Windows, rows: &Rows) -> Split {
     let slice = windows.slice();
-    let mut split =
-        Split { on_time: BTreeMap::new(), late: LateIndices { width: windows.width, ..LateIndices::default() } };
+    let mut split = Split { on_time: BTreeMap::new(), late: LateIndices::default() };
     let watermarks = rows.row_watermark.as_ref().map(|w| w.values());
     // Neighbouring rows mostly share a slice: one look-up per run of them, not per row.
     let mut run: Option<(SliceKey, Vec<u32>)> = None;
     for (i, time) in rows.time.values().iter().enumerate() {
         let watermark = watermarks.and_then(|w| w.get(i)).copied().unwrap_or(WATERMARK_MIN);
-        let start = time.div_euclid(slice) * slice;
+        let start = match &run {
+            Some(((start, _), _)) if (*start..start.saturating_add(slice)).contains(time) => *start,
+            _ => windows.floor(*time, slice),
+        };
         if watermark > start {
             for end in windows.ends(start, WATERMARK_MIN + 1).take_while(|end| *end <= watermark) {
                 split.late.rows.push(i as u32);
+                split.late.window_start.push(windows.start_of(end));
                 split.late.window_end.push(end);
                 split.late.watermark.push(watermark);
             }
@@ -143,7 +146,7 @@ impl LateIndices {
         Ok(LateRows {
             batch: take_batch(&rows.batch, &indices)?,
             time: indices.iter().flatten().map(|i| rows.time.value(i as usize)).collect::<Vec<_>>().into(),
-            window_start: self.window_end.iter().map(|e| e - self.width).collect::<Vec<_>>().into(),
+            window_start: self.window_start.into(),
             window_end: self.window_end.into(),
             watermark: self.watermark.into(),
         })
@@ -151,7 +154,7 @@ impl LateIndices {
 }
 
 impl Operator for Partial {
-    fn on_batch(&mut self, rows: Rows, out: &mut Output) -> Result<()> {
+    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatchOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::spec::{Place, Spec};
 use super::{Operator, Output};
 use crate::error::Result;
 use crate::message::Rows;
 
 /// Computes columns. *Shape*: `schema`; event times and row watermarks pass by untouched. *Order*: kept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Project {
     /// One expression per output column.
     pub expressions: Vec<Arc<dyn PhysicalExpr>>,
@@ -20,8 +21,31 @@ pub struct Project {
     pub schema: SchemaRef,
 }
 
+impl Spec for Project {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn describe(&self) -> String {
+        let column = |(e, f): (&Arc<dyn PhysicalExpr>, &FieldRef)| {
+            let e = e.to_string();
+            if e.split('@').next() == Some(f.name()) { f.name().clone() } else { format!("{e} AS {}", f.name()) }
+        };
+        let columns: Vec<String> = self.expressions.iter().zip(self.schema.fields()).map(column).collect();
+        format!("project {}", columns.join(", "))
+    }
+
+    fn place(&self) -> Place {
+        Place::Worker
+    }
+
+    fn build(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
 impl Operator for Project {
-    fn on_batch(&mut self, rows: Rows, out: &mut Output) -> Result<()> {
+    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
         let columns = self
             .expressions
             .iter()

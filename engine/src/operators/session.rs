@@ -252,11 +252,7 @@ impl Session {
             accumulator.merge_batch(&state, &groups, count)?;
             columns.push(accumulator.evaluate(EmitTo::All)?);
         }
-        out.batches.push(Rows {
-            batch: RecordBatch::try_new(self.schema.clone(), columns)?,
-            time,
-            row_watermark: None,
-        });
+        out.batches.push(Rows::new(RecordBatch::try_new(self.schema.clone(), columns)?, time));
         Ok(())
     }
 
@@ -288,7 +284,7 @@ impl Session {
 }
 
 impl Operator for Session {
-    fn on_batch(&mut self, rows: Rows, out: &mut Output) -> Result<()> {
+    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! A plan to the graphs of threads.
 //!
-//! Stateless operators and the first, partial half of a windowed aggregate run in every worker; whatever must see all
-//! rows runs once, in the final thread:
+//! Stateless operators and first halves run in every worker; whatever must see all rows runs once, in the final
+//! thread:
 //!
 //! ```text
 //! source ─┬─> worker 0: scan, filter, project, partial ─┐
@@ -11,13 +11,10 @@
 use std::sync::Arc;
 
 use super::Result;
+use crate::error::Error;
 use crate::message::Rows;
-use crate::operators::filter::Filter;
 use crate::operators::graph::{Graph, Next};
-use crate::operators::merge::Merge;
-use crate::operators::partial::Partial;
-use crate::operators::project::Project;
-use crate::operators::session::Session;
+use crate::operators::spec::{Place, Spec};
 use crate::operators::{Operator, Output};
 use crate::sql::plan::Plan;
 
@@ -101,28 +98,6 @@ impl Blueprints {
         }
     }
 
-    fn connect_worker(&mut self, stage: usize, to: Next) {
-        if let Some(b) = self.worker.get_mut(stage) {
-            b.next = to;
-        }
-    }
-
-    /// Adds a one-input operator on the side of its input.
-    fn follow(&mut self, input: Side, build: Build) -> Side {
-        match input {
-            Side::Worker(stage) => {
-                let own = self.add_worker(1, build);
-                self.connect_worker(stage, Next::Stage { stage: own, port: 0 });
-                Side::Worker(own)
-            }
-            Side::Final(_) => {
-                let own = self.add_final(1, build);
-                self.connect_final(input, Next::Stage { stage: own, port: 0 });
-                Side::Final(own)
-            }
-        }
-    }
-
     fn lower(&mut self, plan: &Plan) -> Result<Side> {
         match plan {
             Plan::Scan { table, columns, .. } => {
@@ -131,60 +106,56 @@ impl Blueprints {
                 self.entries.push((table.clone(), Next::Stage { stage, port: 0 }));
                 Ok(Side::Worker(stage))
             }
-            Plan::Project { input, expressions, schema } => {
-                let input = self.lower(input)?;
-                let (expressions, schema) = (expressions.clone(), schema.clone());
-                Ok(self.follow(
-                    input,
-                    Arc::new(move || {
-                        Ok(Box::new(Project { expressions: expressions.clone(), schema: schema.clone() }))
-                    }),
-                ))
-            }
-            Plan::Filter { input, predicate } => {
-                let input = self.lower(input)?;
-                let predicate = predicate.clone();
-                Ok(self.follow(input, Arc::new(move || Ok(Box::new(Filter { predicate: predicate.clone() })))))
-            }
-            Plan::Window { input, aggregation, windows, window_at, schema } => {
-                let input = self.lower(input)?;
-                let (a, w) = (aggregation.clone(), *windows);
-                let partial = self.follow(input, Arc::new(move || Ok(Box::new(Partial::new(a.clone(), w)))));
-                let (a, schema, at) = (aggregation.clone(), schema.clone(), *window_at);
-                let merge =
-                    self.add_final(1, Arc::new(move || Ok(Box::new(Merge::new(a.clone(), w, schema.clone(), at)))));
-                self.connect_final(partial, Next::Stage { stage: merge, port: 0 });
-                Ok(Side::Final(merge))
-            }
-            Plan::Session { input, aggregation, gap, window_at, schema } => {
-                let input = self.lower(input)?;
-                let (a, gap, schema, at) = (aggregation.clone(), *gap, schema.clone(), *window_at);
-                let session = self
-                    .add_final(1, Arc::new(move || Ok(Box::new(Session::new(a.clone(), gap, schema.clone(), at)?))));
-                self.connect_final(input, Next::Stage { stage: session, port: 0 });
-                Ok(Side::Final(session))
-            }
-            Plan::Union { inputs, .. } => self.union(inputs),
+            Plan::Operator { spec, inputs } => self.operator(spec, inputs),
         }
     }
 
-    fn union(&mut self, inputs: &[Plan]) -> Result<Side> {
-        let sides = inputs.iter().map(|i| self.lower(i)).collect::<Result<Vec<_>>>()?;
-        let pass: Build = Arc::new(|| Ok(Box::new(Pass)));
-        if sides.iter().all(|s| matches!(s, Side::Worker(_))) {
-            let own = self.add_worker(sides.len(), pass);
-            for (port, side) in sides.iter().enumerate() {
-                if let Side::Worker(stage) = side {
-                    self.connect_worker(*stage, Next::Stage { stage: own, port });
-                }
-            }
-            return Ok(Side::Worker(own));
+    fn operator(&mut self, spec: &Arc<dyn Spec>, inputs: &[Plan]) -> Result<Side> {
+        let mut sides = inputs.iter().map(|i| self.lower(i)).collect::<Result<Vec<_>>>()?;
+        if spec.first_half().is_some() {
+            let half = spec.clone();
+            let build: Build = Arc::new(move || {
+                half.first_half().unwrap_or_else(|| Err(Error::Bug("an operator lost its first half".into())))
+            });
+            sides = sides.into_iter().map(|side| self.add(vec![side], build.clone())).collect();
+            return Ok(self.add_last(sides, spec));
         }
-        let own = self.add_final(sides.len(), pass);
+        match spec.place() {
+            Place::Worker => {
+                let own = spec.clone();
+                Ok(self.add(sides, Arc::new(move || own.build())))
+            }
+            Place::Final => Ok(self.add_last(sides, spec)),
+        }
+    }
+
+    /// Adds an operator in the workers if all its inputs are there, else in the final thread.
+    fn add(&mut self, sides: Vec<Side>, build: Build) -> Side {
+        if !sides.iter().all(|s| matches!(s, Side::Worker(_))) {
+            return self.connect_last(sides, build);
+        }
+        let own = self.add_worker(sides.len(), build);
+        for (port, side) in sides.iter().enumerate() {
+            if let Side::Worker(stage) = side
+                && let Some(b) = self.worker.get_mut(*stage)
+            {
+                b.next = Next::Stage { stage: own, port };
+            }
+        }
+        Side::Worker(own)
+    }
+
+    fn add_last(&mut self, sides: Vec<Side>, spec: &Arc<dyn Spec>) -> Side {
+        let own = spec.clone();
+        self.connect_last(sides, Arc::new(move || own.build()))
+    }
+
+    fn connect_last(&mut self, sides: Vec<Side>, build: Build) -> Side {
+        let own = self.add_final(sides.len(), build);
         for (port, side) in sides.into_iter().enumerate() {
             self.connect_final(side, Next::Stage { stage: own, port });
         }
-        Ok(Side::Final(own))
+        Side::Final(own)
     }
 }
 
@@ -202,19 +173,9 @@ struct Scan {
 }
 
 impl Operator for Scan {
-    fn on_batch(&mut self, rows: Rows, out: &mut Output) -> Result<()> {
+    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
         let batch = rows.batch.project(&self.columns)?;
         out.batches.push(Rows { batch, ..rows });
-        Ok(())
-    }
-}
-
-/// A union: rows pass, the watermark is the minimum of the inputs'.
-struct Pass;
-
-impl Operator for Pass {
-    fn on_batch(&mut self, rows: Rows, out: &mut Output) -> Result<()> {
-        out.batches.push(rows);
         Ok(())
     }
 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use super::coordinator::Event;
 use super::lower::Blueprints;
 use super::{Result, spawn};
 use crate::checkpoint::{Checkpoints, PipelineState, StageState, StateFile};
+use crate::connectors::json::write_lines;
 use crate::connectors::{Commit, Sink};
 use crate::error::Error;
 use crate::message::{LateRows, Message, Rows};
@@ -25,6 +26,9 @@ use crate::time::{WATERMARK_MIN, Watermark};
 
 /// Messages that wait between two threads; then the sender waits.
 const QUEUE: usize = 8;
+
+/// The column of late rows as JSON.
+const LATE_ROW: &str = "late_row";
 
 /// A sink with its commit, if it has one.
 pub struct Target {
@@ -107,22 +111,24 @@ pub enum Report {
     Failed(Error),
 }
 
-/// The columns of a pipeline's late rows: what the window saw, and what the row missed.
-pub fn late_schema(input: &Schema) -> SchemaRef {
+/// The columns of a pipeline's late rows: what the window saw, and what the row missed; `None` if nothing can be late.
+/// Where windows see different columns, what they saw is one JSON object: `late_row`.
+pub fn late_schema(plan: &Plan) -> Option<SchemaRef> {
+    let inputs = plan.late_inputs();
+    let first = inputs.first()?;
+    if inputs.iter().all(|i| i.fields() == first.fields()) {
+        return Some(late_columns(first));
+    }
+    Some(late_columns(&Schema::new(vec![Field::new(LATE_ROW, DataType::Utf8, true)])))
+}
+
+fn late_columns(input: &Schema) -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Nanosecond, None);
     let own = ["late_event_time", "late_window_start", "late_window_end", "late_watermark"];
     let mut fields: Vec<FieldRef> =
         input.fields().iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
     fields.extend(own.iter().map(|n| Arc::new(Field::new(*n, time.clone(), false))));
     Arc::new(Schema::new(fields))
-}
-
-/// The input of the plan's first window, whose late rows are kept; `None` if there is no window.
-pub fn late_input(plan: &Plan) -> Option<SchemaRef> {
-    match plan {
-        Plan::Window { input, .. } | Plan::Session { input, .. } => Some(input.schema()),
-        other => other.inputs().into_iter().find_map(late_input),
-    }
 }
 
 /// The feeding end of a running pipeline.
@@ -195,7 +201,7 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
     }
     let name = spec.name.clone();
     let mut last = Final {
-        late_schema: late_input(&spec.plan).map(|s| late_schema(&s)),
+        late_schema: late_schema(&spec.plan),
         sink_schema: spec.plan.schema(),
         plan: spec.plan.tree(),
         graph: blueprints.last()?,
@@ -358,11 +364,17 @@ impl Final {
         self.counters.rows_late.fetch_add(late.batch.num_rows() as u64, Ordering::Relaxed);
         let (Some(target), Some(schema)) = (&mut self.late, &self.late_schema) else { return Ok(()) };
         let mut columns = late.batch.columns().to_vec();
+        if schema.fields().first().is_some_and(|f| f.name() == LATE_ROW) {
+            let mut lines = Vec::new();
+            write_lines(&late.batch, &mut lines)?;
+            let lines = String::from_utf8_lossy(&lines);
+            columns = vec![Arc::new(lines.lines().map(Some).collect::<StringArray>()) as ArrayRef];
+        }
         for times in [&late.time, &late.window_start, &late.window_end, &late.watermark] {
             columns.push(Arc::new(TimestampNanosecondArray::new(times.values().clone(), None)) as ArrayRef);
         }
         let batch = RecordBatch::try_new(schema.clone(), columns)?;
-        target.sink.write(&Rows { batch, time: late.time.clone(), row_watermark: None })
+        target.sink.write(&Rows::new(batch, late.time.clone()))
     }
 
     fn checkpoint(&mut self, checkpoint: u64) -> Result<()> {
@@ -395,16 +407,17 @@ impl Final {
             return Ok(StageState { watermarks, files: Vec::new() });
         };
         files.retain(|f| f.needed_until > watermarks.watermark);
-        let name = format!("{checkpoint}-{}-{stage}.arrow", self.spec_name);
-        match self.graph.snapshot(stage, files.len())? {
-            StateChange::None => {}
-            StateChange::Append { batches, needed_until } => {
-                files.extend(checkpoints.write_state(name, &batches, needed_until)?);
-            }
+        let (batches, needed_until) = match self.graph.snapshot(stage, files.len())? {
+            StateChange::None => (Vec::new(), i64::MAX),
+            StateChange::Append { batches, needed_until } => (batches, needed_until),
             StateChange::Replace(batches) => {
                 files.clear();
-                files.extend(checkpoints.write_state(name, &batches, i64::MAX)?);
+                (batches, i64::MAX)
             }
+        };
+        for (part, batches) in batches.chunk_by(|a, b| a.schema() == b.schema()).enumerate() {
+            let name = format!("{checkpoint}-{}-{stage}-{part}.arrow", self.spec_name);
+            files.extend(checkpoints.write_state(name, batches, needed_until)?);
         }
         Ok(StageState { watermarks, files: files.clone() })
     }

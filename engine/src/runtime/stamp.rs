@@ -90,7 +90,7 @@ impl Stamper {
             };
             candidates.iter().map(at_row).collect::<Vec<_>>().into()
         });
-        Ok(Stamped { rows: Rows { batch, time, row_watermark }, untimed })
+        Ok(Stamped { rows: Rows { batch, time, row_watermark, retracts: None }, untimed })
     }
 
     /// A partition has gone silent; returns whether the watermark moved.

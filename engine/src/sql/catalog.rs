@@ -13,7 +13,7 @@ use super::parse::{Column, CreateTable, Place, Source, fold, place_of_name};
 use super::planner::Planner;
 use crate::connectors::Connector;
 use crate::error::{Error, Result};
-use crate::time::SECOND;
+use crate::time::{DAY, SECOND};
 
 /// How long a partition may be silent before it no longer holds the watermark back, unless `idle_timeout` says otherwise.
 const IDLE_AFTER: i64 = 5 * 60 * SECOND;
@@ -42,6 +42,20 @@ pub struct Table {
     pub idle_after: i64,
     /// An event further ahead of its arrival than this does not move the watermark. Nanoseconds.
     pub future_skew: i64,
+    /// Whether rows come and go as changes: `before`, `after`, `op` (`format = 'debezium_json'`).
+    pub changelog: bool,
+    /// The columns that are PRIMARY KEY.
+    pub primary_key: Vec<usize>,
+}
+
+/// A duration of event time in nanoseconds, a day unless set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpdatingTtl(pub i64);
+
+impl Default for UpdatingTtl {
+    fn default() -> Self {
+        Self(DAY)
+    }
 }
 
 /// Tables and views by name.
@@ -53,6 +67,8 @@ pub struct Catalog {
     pub views: BTreeMap<String, LogicalPlan>,
     /// Typed events that an embedder has registered: `message = 'Name'`.
     pub messages: BTreeMap<String, SchemaRef>,
+    /// How long a key without news is kept where no window bounds the state (`SET updating_ttl`). Nanoseconds of event time.
+    pub updating_ttl: UpdatingTtl,
 }
 
 impl Catalog {
@@ -87,6 +103,7 @@ impl Catalog {
         };
         let future_skew = options.duration("future_skew")?.unwrap_or(FUTURE_SKEW);
         let message = options.text("message")?;
+        let changelog = options.replace("format", "debezium_json", "json");
         let connector = Connector::from_options(&name, &mut options)?;
         options.finish(connector.name())?;
 
@@ -97,6 +114,8 @@ impl Catalog {
             }
             None => columns(source, &written_columns)?,
         };
+        let primary_key =
+            (0..written_columns.len()).filter(|i| written_columns.get(*i).is_some_and(|c| c.primary_key)).collect();
         let planner = Planner::new(source, self, functions);
         let expressions = if generated { Some(planner.generated(&written_columns, &arriving, &schema)?) } else { None };
         let mut table = Table {
@@ -109,6 +128,8 @@ impl Catalog {
             watermark: None,
             idle_after,
             future_skew,
+            changelog,
+            primary_key,
         };
         let wanted =
             watermark.as_ref().map(|(c, _)| (fold(c), place_of_name(c))).or(event_time_field.map(|f| (f, Some(place))));

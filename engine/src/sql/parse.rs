@@ -127,6 +127,8 @@ pub struct Column {
     pub nullable: bool,
     /// `GENERATED ALWAYS AS (expression)`
     pub generated: Option<Expr>,
+    /// `PRIMARY KEY`
+    pub primary_key: bool,
     /// `METADATA FROM 'key'`
     pub metadata: Option<String>,
 }
@@ -283,13 +285,13 @@ fn column_or_watermark(source: Source<'_>, parser: &mut Parser<'_>, table: &mut 
     }
     let name = parser.parse_identifier().map_err(at)?;
     let data_type = parser.parse_data_type().map_err(at)?;
-    let mut column = Column { name, data_type, nullable: true, generated: None, metadata: None };
+    let mut column = Column { name, data_type, nullable: true, generated: None, primary_key: false, metadata: None };
     loop {
         if parser.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
             column.nullable = false;
         } else if parser.parse_keyword(Keyword::NULL) {
         } else if parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
-            column.nullable = false;
+            (column.nullable, column.primary_key) = (false, true);
         } else if parser.parse_keywords(&[Keyword::GENERATED, Keyword::ALWAYS, Keyword::AS]) {
             parser.expect_token(&Token::LParen).map_err(at)?;
             column.generated = Some(parser.parse_expr().map_err(at)?);

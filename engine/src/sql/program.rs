@@ -13,6 +13,9 @@ use super::plan::Plan;
 use super::planner::{Planner, cast_to, reorder};
 use crate::connectors::Connector;
 use crate::error::{Error, Result, SqlError};
+use crate::operators::changelog::Changelog;
+use crate::operators::union::Union;
+use crate::operators::window::show_duration;
 
 /// Tables, views and pipelines, as declared so far.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +84,7 @@ impl Program {
                 self.previews += 1;
                 let name = if self.previews == 1 { "stdout".into() } else { format!("stdout_{}", self.previews) };
                 let plan = Planner::new(source, &self.catalog, &self.functions).query(*query)?;
+                let plan = if plan.properties().updating { into_changelog(plan, Vec::new()) } else { plan };
                 let sink = inferred(&name, Connector::Stdout, plan.schema());
                 self.pipelines.insert(name, Pipeline { sink, plan });
                 Ok(())
@@ -125,6 +129,7 @@ impl Program {
                 plan = reorder(plan, columns, &nullable(wanted))?;
             }
         }
+        let plan = changes(plan, &name, declared.as_ref())?;
         let sink = match declared {
             Some(table) => Table { schema: plan.schema(), ..table },
             None => inferred(&name, Connector::Lake, plan.schema()),
@@ -133,8 +138,8 @@ impl Program {
             None => self.pipelines.insert(name, Pipeline { sink, plan }),
             Some(Pipeline { plan: earlier, .. }) => {
                 let schema = plan.schema();
-                self.pipelines
-                    .insert(name, Pipeline { sink, plan: Plan::Union { inputs: vec![earlier, plan], schema } })
+                let plan = Plan::of(Union { schema, inputs: 2 }, vec![earlier, plan]);
+                self.pipelines.insert(name, Pipeline { sink, plan })
             }
         };
         Ok(())
@@ -165,7 +170,7 @@ impl Program {
                     Some(e) => format!("watermark {e}"),
                     None => "watermark event time - 1s".into(),
                 };
-                let idle = super::plan::show_duration(table.idle_after);
+                let idle = show_duration(table.idle_after);
                 text.push_str(&format!(
                     "  source {source} ({}): {time}, {watermark}, idle after {idle}\n",
                     table.connector.name()
@@ -175,6 +180,26 @@ impl Program {
         }
         text
     }
+}
+
+/// Rows as a sink takes them: as changes where it wants changes; refused where it cannot take them and some come.
+fn changes(plan: Plan, name: &str, sink: Option<&Table>) -> Result<Plan> {
+    match sink {
+        Some(table) if table.changelog => Ok(into_changelog(plan, table.primary_key.clone())),
+        _ if plan.properties().updating => Err(Error::Query(SqlError {
+            message: format!("the input of '{name}' is updating, but the sink is not an updating one"),
+            fix: Some(format!(
+                "declare it: CREATE TABLE {name} WITH (connector = ..., format = 'debezium_json'); or group by a window"
+            )),
+            ..SqlError::default()
+        })),
+        _ => Ok(plan),
+    }
+}
+
+fn into_changelog(plan: Plan, key: Vec<usize>) -> Plan {
+    let input = plan.schema();
+    plan.over(Changelog { input, key })
 }
 
 fn nullable(schema: &Schema) -> SchemaRef {
@@ -201,6 +226,8 @@ fn inferred(name: &str, connector: Connector, schema: SchemaRef) -> Table {
         watermark: None,
         idle_after: 0,
         future_skew: i64::MAX,
+        changelog: false,
+        primary_key: Vec::new(),
     }
 }
 

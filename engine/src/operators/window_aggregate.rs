@@ -1,0 +1,108 @@
+//! A windowed aggregate as planned: a [`Partial`] in every worker and one [`Merge`], or one [`Session`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use super::Operator;
+use super::accumulate::Aggregation;
+use super::merge::Merge;
+use super::partial::Partial;
+use super::session::Session;
+use super::spec::{Properties, Spec};
+use super::window::{WindowKind, Windows, show_duration};
+use crate::error::Result;
+
+/// An aggregate by tumbling, hopping or cumulating windows.
+#[derive(Debug, Clone)]
+pub struct WindowAggregate {
+    /// Keys and functions.
+    pub aggregation: Arc<Aggregation>,
+    /// The windows; where the rows are results of windows already, one nanosecond wide: their window is their time.
+    pub windows: Windows,
+    /// The window's place among the group columns; `None` if it is one of the keys already.
+    pub window_at: Option<usize>,
+    /// The columns.
+    pub schema: SchemaRef,
+}
+
+impl Spec for WindowAggregate {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn describe(&self) -> String {
+        match self.window_at {
+            Some(_) => format!("{} {}", WindowKind::Aligned(self.windows), self.aggregation.describe()),
+            None => format!("same window {}", self.aggregation.describe()),
+        }
+    }
+
+    fn state(&self) -> String {
+        match self.window_at {
+            Some(_) => format!(
+                "one row per key and {} slice, until the watermark passes the end of its last window",
+                show_duration(self.windows.slice())
+            ),
+            None => "one row per key and window, until the watermark passes its end".into(),
+        }
+    }
+
+    fn properties(&self, inputs: &[Properties]) -> Properties {
+        let same = inputs.first().and_then(|p| p.window);
+        let window = if self.window_at.is_some() { Some(WindowKind::Aligned(self.windows)) } else { same };
+        Properties { window, updating: false }
+    }
+
+    fn has_late_rows(&self) -> bool {
+        self.window_at.is_some()
+    }
+
+    fn first_half(&self) -> Option<Result<Box<dyn Operator>>> {
+        Some(Ok(Box::new(Partial::new(self.aggregation.clone(), self.windows))))
+    }
+
+    fn build(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Merge::new(self.aggregation.clone(), self.windows, self.schema.clone(), self.window_at)))
+    }
+}
+
+/// An aggregate by session windows.
+#[derive(Debug, Clone)]
+pub struct SessionAggregate {
+    /// Keys and functions.
+    pub aggregation: Arc<Aggregation>,
+    /// The gap, in nanoseconds.
+    pub gap: i64,
+    /// The window's place among the group columns.
+    pub window_at: usize,
+    /// The columns.
+    pub schema: SchemaRef,
+}
+
+impl Spec for SessionAggregate {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn describe(&self) -> String {
+        format!("{} {}", WindowKind::Session(self.gap), self.aggregation.describe())
+    }
+
+    fn state(&self) -> String {
+        let gap = show_duration(self.gap);
+        format!("one row per open session, until the watermark is {gap} past its last event")
+    }
+
+    fn properties(&self, _inputs: &[Properties]) -> Properties {
+        Properties { window: Some(WindowKind::Session(self.gap)), updating: false }
+    }
+
+    fn has_late_rows(&self) -> bool {
+        true
+    }
+
+    fn build(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(Session::new(self.aggregation.clone(), self.gap, self.schema.clone(), self.window_at)?))
+    }
+}

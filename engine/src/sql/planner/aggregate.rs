@@ -1,0 +1,96 @@
+//! `GROUP BY`.
+
+use std::sync::Arc;
+
+use datafusion::common::DFSchema;
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{self, Expr};
+use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+
+use super::windows::WindowCall;
+use super::{Planner, arrow, physical};
+use crate::error::{Error, Result, SqlError};
+use crate::operators::accumulate::{Aggregate, Aggregation};
+use crate::operators::window::{WindowKind, Windows, window_type};
+use crate::operators::window_aggregate::{SessionAggregate, WindowAggregate};
+use crate::sql::plan::Plan;
+use crate::sql::planner::refuse::refuse_unsupported;
+
+impl Planner<'_> {
+    pub(super) fn aggregate(&self, a: &logical_expr::Aggregate) -> Result<Plan> {
+        let input = self.convert(&a.input)?;
+        let windows: Vec<(usize, WindowCall)> =
+            a.group_expr.iter().enumerate().filter_map(|(i, e)| Some((i, WindowCall::of(e)?))).collect();
+        match windows.as_slice() {
+            [] => self.unwindowed(a, input),
+            [(window_at, call)] => self.windowed(a, input, *window_at, call),
+            many => Err(Error::Query(SqlError {
+                message: format!("{} windows in one GROUP BY; a query has one", many.len()),
+                fix: Some("write one INSERT INTO for each window".into()),
+                ..SqlError::default()
+            })),
+        }
+    }
+
+    fn windowed(&self, a: &logical_expr::Aggregate, input: Plan, window_at: usize, call: &WindowCall) -> Result<Plan> {
+        if input.properties().updating {
+            return Err(Error::Query(SqlError {
+                message: "a window over rows that are taken back again is not supported".into(),
+                fix: Some("window the input first, then aggregate or join its results".into()),
+                ..SqlError::default()
+            }));
+        }
+        let schema = arrow(&a.schema);
+        let aggregation = Arc::new(aggregation(a, Some(window_at))?);
+        Ok(match call.check()? {
+            WindowKind::Session(gap) => input.over(SessionAggregate { aggregation, gap, window_at, schema }),
+            WindowKind::Aligned(windows) => {
+                input.over(WindowAggregate { aggregation, windows, window_at: Some(window_at), schema })
+            }
+        })
+    }
+
+    /// A GROUP BY without a window function: of results of windows by their window, or for ever.
+    fn unwindowed(&self, a: &logical_expr::Aggregate, input: Plan) -> Result<Plan> {
+        let by_window = a.group_expr.iter().any(|e| {
+            use datafusion::logical_expr::ExprSchemable;
+            e.get_type(a.input.schema()).is_ok_and(|t| t == window_type())
+        });
+        let properties = input.properties();
+        if properties.window.is_some() && by_window && !properties.updating {
+            let schema = arrow(&a.schema);
+            let aggregation = Arc::new(aggregation(a, None)?);
+            // All results of a window have the same event time, and they come before the watermark passes it.
+            let windows = Windows::new(1, 1);
+            return Ok(input.over(WindowAggregate { aggregation, windows, window_at: None, schema }));
+        }
+        self.updating_aggregate(a, input)
+    }
+}
+
+/// Keys (but for the window among them) and functions.
+pub(super) fn aggregation(a: &logical_expr::Aggregate, window_at: Option<usize>) -> Result<Aggregation> {
+    let input = a.input.schema();
+    let (mut groups, mut group_fields) = (Vec::new(), Vec::new());
+    for (i, e) in a.group_expr.iter().enumerate().filter(|(i, _)| Some(*i) != window_at) {
+        refuse_unsupported(e)?;
+        groups.push(physical(e, input)?);
+        group_fields.push(a.schema.field(i).clone());
+    }
+    let aggregates = a.aggr_expr.iter().map(|e| aggregate_function(e, input)).collect::<Result<Vec<_>>>()?;
+    Aggregation::new(groups, group_fields, aggregates)
+}
+
+fn aggregate_function(e: &Expr, schema: &DFSchema) -> Result<Aggregate> {
+    let (properties, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+    let lowered = LoweredAggregateBuilder::new(e, schema, schema.as_arrow(), &properties, &context).build()?;
+    let (function, filter, order) = (lowered.aggregate, lowered.filter, lowered.order_bys);
+    if !order.is_empty() && function.order_sensitivity().hard_requires() {
+        return Err(Error::sql(format!(
+            "ORDER BY inside {} is not supported in a pipeline; sort in the query that reads the table",
+            function.name()
+        )));
+    }
+    Ok(Aggregate { function, filter })
+}

@@ -1,0 +1,101 @@
+//! What DataFusion's SQL planner asks about names: tables, views and functions.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::{Result as DfResult, TableReference, plan_err};
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
+
+use crate::sql::catalog::Catalog;
+use crate::sql::functions::Functions;
+
+/// A table or view as DataFusion's planner sees it.
+#[derive(Debug)]
+pub(super) struct StreamTable {
+    pub(super) schema: SchemaRef,
+    pub(super) view: Option<LogicalPlan>,
+}
+
+impl TableSource for StreamTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        self.view.as_ref().map(Cow::Borrowed)
+    }
+}
+
+pub(super) struct Provider<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) functions: &'a Functions,
+}
+
+impl ContextProvider for Provider<'_> {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        let name = name.table();
+        if let Some(view) = self.catalog.views.get(name) {
+            let schema = Arc::new(view.schema().as_arrow().clone());
+            return Ok(Arc::new(StreamTable { schema, view: Some(view.clone()) }));
+        }
+        let Some(table) = self.catalog.tables.get(name) else {
+            let mut known: Vec<&str> =
+                self.catalog.tables.values().filter(|t| t.connector.can_read()).map(|t| t.name.as_str()).collect();
+            known.extend(self.catalog.views.keys().map(String::as_str));
+            let known =
+                if known.is_empty() { "none is declared before this statement".to_string() } else { known.join(", ") };
+            return plan_err!("table '{name}' not found; tables to read from: {known}");
+        };
+        if !table.connector.can_read() {
+            return plan_err!("attempted to read from table '{name}', but it is a sink");
+        }
+        Ok(Arc::new(StreamTable { schema: table.schema.clone(), view: None }))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.functions.planners
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.functions.scalar.get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.functions.aggregate.get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.functions.window.get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.functions.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.functions.scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.functions.aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.functions.window.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! Windows in a GROUP BY.
+
+use datafusion::logical_expr::Expr;
+
+use crate::error::{Error, Result, SqlError};
+use crate::operators::window::{WindowKind, Windows};
+use crate::sql::duration;
+use crate::sql::functions::WINDOW_FUNCTIONS;
+
+/// A window function in a GROUP BY.
+#[derive(Debug, Clone)]
+pub(super) struct WindowCall {
+    name: String,
+    arguments: Vec<Option<i64>>,
+}
+
+impl WindowCall {
+    pub(super) fn of(e: &Expr) -> Option<Self> {
+        match e {
+            Expr::Alias(a) => Self::of(&a.expr),
+            Expr::ScalarFunction(f) if is_window_function(f.name()) => {
+                let arguments = f
+                    .args
+                    .iter()
+                    .map(|a| match a {
+                        Expr::Literal(v, _) => duration::of_scalar(v),
+                        _ => None,
+                    })
+                    .collect();
+                Some(Self { name: f.name().to_string(), arguments })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<WindowKind> {
+        let mut sizes = Vec::new();
+        for a in &self.arguments {
+            match a {
+                Some(n) if *n > 0 => sizes.push(*n),
+                Some(_) => return Err(Error::sql(format!("{}: an interval must be longer than zero", self.name))),
+                None => {
+                    return Err(Error::Query(SqlError {
+                        message: format!("{}: windows take literal intervals without months", self.name),
+                        fix: Some("use days, hours, minutes or seconds, such as INTERVAL '30 days'".into()),
+                        ..Default::default()
+                    }));
+                }
+            }
+        }
+        match (self.name.as_str(), sizes.as_slice()) {
+            ("tumble", [width]) => Ok(WindowKind::Aligned(Windows::new(*width, *width))),
+            ("hop", [slide, width]) => {
+                if slide > width {
+                    return Err(Error::sql(
+                        "hop(slide, width): the slide is longer than the width, so rows would be dropped between windows",
+                    ));
+                }
+                Ok(WindowKind::Aligned(Windows::new(*width, *slide)))
+            }
+            ("session", [gap]) => Ok(WindowKind::Session(*gap)),
+            _ => Err(Error::Bug(format!("window function {} with {} arguments", self.name, sizes.len()))),
+        }
+    }
+}
+
+/// Whether a function is a window of a GROUP BY.
+pub(super) fn is_window_function(name: &str) -> bool {
+    WINDOW_FUNCTIONS.iter().any(|(n, _)| *n == name)
+}
