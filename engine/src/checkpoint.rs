@@ -92,6 +92,9 @@ pub struct PipelineState {
     pub sink: Value,
     /// What the sink for late rows prepared.
     pub late: Value,
+    /// The same for rows for which an expression failed.
+    #[serde(default)]
+    pub rejected: Value,
     /// Rows that were late so far.
     pub rows_late: u64,
 }

@@ -133,6 +133,17 @@ pub struct LateRows {
     pub watermark: Int64Array,
 }
 
+/// Rows for which an expression failed, with why.
+#[derive(Debug, Clone)]
+pub struct FailedRows {
+    /// The rows as the operator saw them.
+    pub batch: RecordBatch,
+    /// Their event times.
+    pub time: Int64Array,
+    /// What failed.
+    pub message: String,
+}
+
 /// One message.
 #[derive(Debug, Clone)]
 pub enum Message {
@@ -142,6 +153,8 @@ pub enum Message {
     Slice(Arc<SliceState>),
     /// Late rows, on their way to `<pipeline>__late`.
     Late(LateRows),
+    /// Rows for which an expression failed, on their way to `<pipeline>__rejected`.
+    Failed(FailedRows),
     /// No row before this time follows.
     Watermark(Watermark),
     /// Everything before belongs to checkpoint n.

@@ -3,6 +3,7 @@
 
 pub mod program;
 pub mod python;
+pub mod queries;
 pub mod random;
 pub mod sources;
 pub mod streams;

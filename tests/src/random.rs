@@ -29,10 +29,11 @@ pub fn hash(parts: &[u64]) -> u64 {
     parts.iter().fold(0, |h, part| Random(h ^ part.wrapping_mul(0xD6E8_FEB8_6659_FD93)).next())
 }
 
-/// The seeds of a test: 1 to `n`, or the one in `MILLSTREAM_SEED`.
+/// The seeds of a test: 1 to `n`, to `MILLSTREAM_SEEDS`, or the one in `MILLSTREAM_SEED`.
 pub fn seeds(n: u64) -> Vec<u64> {
-    match std::env::var("MILLSTREAM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("MILLSTREAM_SEED is a number")],
-        Err(_) => (1..=n).collect(),
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a seed is a number"));
+    match number("MILLSTREAM_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("MILLSTREAM_SEEDS").unwrap_or(n)).collect(),
     }
 }

@@ -26,6 +26,13 @@ pub struct Row {
     pub time_ms: i64,
 }
 
+impl Row {
+    /// Its time as `2024-01-01T00:00:00.000`.
+    pub fn time_text(&self) -> String {
+        time_text(self.time_ms)
+    }
+}
+
 /// A stream: disorder, duplicates, nulls, ties, gaps; `disorder_ms` is how far back an event may lie.
 pub fn stream(random: &mut Random, rows: u64, disorder_ms: u64) -> Vec<Row> {
     let keys = 1 + random.below(6);

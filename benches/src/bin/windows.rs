@@ -100,7 +100,7 @@ fn stream(sql: &str, batches: &[RecordBatch], workers: usize) -> u64 {
         name: "sink".into(),
         plan: program.pipelines["sink"].plan.clone(),
         target: Target { sink: Box::new(Blackhole), commit: None },
-        late: None,
+        sides: millstream::runtime::sides::Sides::default(),
     }];
     let setup = Setup {
         sources,

@@ -1,6 +1,6 @@
 //! A program to what the runtime runs: sources opened, sinks opened, late and rejected rows given a place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tokio::runtime::Handle;
 
+use super::narrow::{narrow, rescan, used_columns};
 use crate::connectors::ingest::{REJECTED, rejected_table};
 use crate::connectors::lake_sink::{LakeCommit, LakeSink, with_day};
 use crate::connectors::lake_source::LakeSource;
@@ -15,7 +16,8 @@ use crate::connectors::memory::Memory;
 use crate::connectors::{Connector, blackhole::Blackhole, file_sink, stdout::Stdout};
 use crate::error::{Error, Result, SqlError};
 use crate::lake::Lake;
-use crate::runtime::pipeline::{PipelineSpec, Target, late_schema};
+use crate::runtime::pipeline::{PipelineSpec, Target};
+use crate::runtime::sides::{Sides, late_schema};
 use crate::runtime::sources::{Input, SourceSpec};
 use crate::sql::catalog::Table;
 use crate::sql::plan::Plan;
@@ -46,26 +48,27 @@ pub struct Assembled {
 /// Opens everything that a program names.
 pub fn assemble(program: &Program, around: &Surroundings<'_>) -> Result<Assembled> {
     let mut pipelines = Vec::new();
-    let mut names: Vec<String> = Vec::new();
+    let tables = tables(program)?;
     for (name, pipeline) in &program.pipelines {
-        names.extend(pipeline.plan.sources());
         let late = match late_schema(&pipeline.plan) {
             Some(schema) => around.side(program, &format!("{name}__late"), &schema)?,
             None => None,
         };
         let target = around.target(name, &pipeline.sink, &pipeline.plan.schema())?;
-        pipelines.push(PipelineSpec { name: name.clone(), plan: pipeline.plan.clone(), target, late });
+        let mut plan = pipeline.plan.clone();
+        rescan(&mut plan, &tables)?;
+        let rejected = match plan.may_fail() {
+            true => around.side(program, &rejected_table(name), &REJECTED)?,
+            false => None,
+        };
+        pipelines.push(PipelineSpec { name: name.clone(), plan, target, sides: Sides { late, rejected } });
     }
-    names.sort();
-    names.dedup();
     let mut sources = Vec::new();
-    for name in &names {
-        let table = program.catalog.tables.get(name).ok_or_else(|| Error::Bug(format!("no table {name}")))?;
+    for table in tables.values() {
         sources.push(SourceSpec { table: table.clone(), input: around.input(table)?, rejected: None });
     }
     // Rejected rows are a stream of their own, with a pipeline of their own.
-    for at in 0..names.len() {
-        let Some(name) = names.get(at) else { continue };
+    for (at, name) in tables.keys().enumerate() {
         let side = rejected_table(name);
         let Some(target) = around.side(program, &side, &REJECTED)? else { continue };
         let plan = Plan::Scan {
@@ -73,7 +76,7 @@ pub fn assemble(program: &Program, around: &Surroundings<'_>) -> Result<Assemble
             columns: (0..REJECTED.fields().len()).collect(),
             schema: REJECTED.clone(),
         };
-        pipelines.push(PipelineSpec { name: side.clone(), plan, target, late: None });
+        pipelines.push(PipelineSpec { name: side.clone(), plan, target, sides: Sides::default() });
         let rejected = sources.len();
         if let Some(source) = sources.get_mut(at) {
             source.rejected = Some(rejected);
@@ -81,6 +84,18 @@ pub fn assemble(program: &Program, around: &Surroundings<'_>) -> Result<Assemble
         sources.push(SourceSpec { table: rejected_stream(name), input: Input::Rejected, rejected: None });
     }
     Ok(Assembled { sources, pipelines })
+}
+
+/// The tables that pipelines read, with the columns that they use. What the log holds is decoded whole.
+fn tables(program: &Program) -> Result<BTreeMap<String, Table>> {
+    let mut used = BTreeMap::new();
+    program.pipelines.values().for_each(|p| used_columns(&p.plan, &mut used));
+    let table = |(name, used): (String, BTreeSet<usize>)| {
+        let table = program.catalog.tables.get(&name).ok_or_else(|| Error::Bug(format!("no table {name}")))?;
+        let whole = matches!(table.connector, Connector::Ingest);
+        Ok((name, if whole { table.clone() } else { narrow(table, &used)? }))
+    };
+    used.into_iter().map(table).collect()
 }
 
 impl Surroundings<'_> {

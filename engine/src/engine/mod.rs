@@ -2,6 +2,7 @@
 
 mod assemble;
 mod contract;
+mod narrow;
 mod run;
 
 use std::collections::BTreeMap;
@@ -304,7 +305,7 @@ impl Engine {
         let Some(runtime) = locked(&self.runtime).clone() else { return status };
         (status.checkpoint, status.log_checkpointed) = runtime.position();
         status.log_read = runtime.sources.log_position.load(Ordering::Relaxed);
-        status.rows_rejected = runtime.sources.rejected.load(Ordering::Relaxed);
+        status.rows_rejected = runtime.sources.rejected.load(Ordering::Relaxed) + runtime.sum(|c| &c.rows_failed);
         status.rows_future = runtime.sources.future.load(Ordering::Relaxed);
         status.failure = runtime.failure();
         status.pipelines = runtime

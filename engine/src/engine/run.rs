@@ -53,7 +53,7 @@ pub struct RunSummary {
     pub rows_out: u64,
     /// Rows that were late for a window.
     pub rows_late: u64,
-    /// Rows that could not be decoded.
+    /// Rows that could not be decoded, or for which an expression failed.
     pub rows_rejected: u64,
 }
 
@@ -106,7 +106,7 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         rows_in: runtime.sum(|c| &c.rows_in),
         rows_out: runtime.sum(|c| &c.rows_out),
         rows_late: runtime.sum(|c| &c.rows_late),
-        rows_rejected: runtime.sources.rejected.load(Ordering::Relaxed),
+        rows_rejected: runtime.sources.rejected.load(Ordering::Relaxed) + runtime.sum(|c| &c.rows_failed),
     })
 }
 

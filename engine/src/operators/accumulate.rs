@@ -14,6 +14,7 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::GroupsAccumulatorAdapter;
 
+use super::failing::may_fail;
 use crate::error::Result;
 
 /// One aggregate function of a query, with its `FILTER`.
@@ -74,6 +75,15 @@ impl Aggregation {
         };
         let functions: Vec<String> = self.aggregates.iter().map(function).collect();
         format!("by [{}] of [{}]", keys.join(", "), functions.join(", "))
+    }
+
+    /// Whether an expression of keys, arguments or filters may fail on some row.
+    pub fn may_fail(&self, input: &Schema) -> bool {
+        let of = |a: &Aggregate| {
+            let arguments = a.function.expressions();
+            arguments.iter().chain(&a.filter).any(|e| may_fail(e, input))
+        };
+        self.groups.iter().any(|e| may_fail(e, input)) || self.aggregates.iter().any(of)
     }
 
     /// Evaluates grouping, argument and filter expressions once for a batch.

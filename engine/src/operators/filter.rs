@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::array::{Array, BooleanArray};
 use arrow::compute::prep_null_mask_filter;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::failing::{may_fail, of_good_rows};
 use super::spec::{Place, Spec};
 use super::{Operator, Output};
 use crate::error::{Error, Result};
@@ -35,6 +36,10 @@ impl Spec for Filter {
         Place::Worker
     }
 
+    fn may_fail(&self, input: &Schema) -> bool {
+        may_fail(&self.predicate, input)
+    }
+
     fn build(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(self.clone()))
     }
@@ -49,11 +54,12 @@ pub(super) fn mask(predicate: &Arc<dyn PhysicalExpr>, rows: &Rows) -> Result<Boo
 
 impl Operator for Filter {
     fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
-        let mask = mask(&self.predicate, &rows)?;
-        match mask.true_count() {
-            0 => {}
-            n if n == rows.len() => out.batches.push(rows),
-            _ => out.batches.push(rows.filter(&mask)?),
+        for (rows, mask) in of_good_rows(rows, out, &|rows| mask(&self.predicate, rows))? {
+            match mask.true_count() {
+                0 => {}
+                n if n == rows.len() => out.batches.push(rows),
+                _ => out.batches.push(rows.filter(&mask)?),
+            }
         }
         Ok(())
     }

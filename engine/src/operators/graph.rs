@@ -31,6 +31,8 @@ pub enum Exit {
     Main(usize),
     /// Late rows of any stage.
     Late,
+    /// Rows for which an expression of any stage failed.
+    Failed,
 }
 
 struct Stage {
@@ -82,6 +84,7 @@ impl Graph {
             Message::Batch(rows) => stage.operator.on_batch(port, rows, &mut out)?,
             Message::Slice(slice) => stage.operator.on_slice(&slice)?,
             Message::Late(late) => left.push((Exit::Late, Message::Late(late))),
+            Message::Failed(failed) => left.push((Exit::Failed, Message::Failed(failed))),
             Message::Watermark(w) => watermark = stage.advance(port, w, &mut out)?,
             // Barriers and ends concern a whole graph at once: see `barrier`.
             Message::Barrier(_) | Message::End => {}
@@ -102,6 +105,7 @@ impl Graph {
             self.push(next, Message::Slice(slice.into()), left)?;
         }
         left.extend(out.late.into_iter().map(|late| (Exit::Late, Message::Late(late))));
+        left.extend(out.failed.into_iter().map(|failed| (Exit::Failed, Message::Failed(failed))));
         Ok(())
     }
 

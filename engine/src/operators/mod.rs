@@ -5,6 +5,7 @@
 
 pub mod accumulate;
 pub mod changelog;
+pub mod failing;
 pub mod filter;
 pub mod graph;
 pub mod merge;
@@ -19,7 +20,7 @@ pub mod window_aggregate;
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
-use crate::message::{LateRows, Rows, SliceState};
+use crate::message::{FailedRows, LateRows, Rows, SliceState};
 use crate::time::Watermark;
 
 /// What an operator hands on while it handles one message.
@@ -31,6 +32,8 @@ pub struct Output {
     pub slices: Vec<SliceState>,
     /// Rows that were late for a window.
     pub late: Vec<LateRows>,
+    /// Rows for which an expression failed.
+    pub failed: Vec<FailedRows>,
 }
 
 /// What changed in an operator's state since the last checkpoint.

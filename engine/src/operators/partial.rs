@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::accumulate::{Aggregation, Groups, Inputs};
+use super::failing::of_good_rows;
 use super::window::Windows;
 use super::{Operator, Output};
 use crate::error::Result;
@@ -158,11 +159,13 @@ impl Operator for Partial {
         if rows.is_empty() {
             return Ok(());
         }
-        let inputs = self.aggregation.inputs(&rows.batch)?;
-        if self.update_whole(&rows, &inputs)? {
-            return Ok(());
+        let aggregation = self.aggregation.clone();
+        for (rows, inputs) in of_good_rows(rows, out, &|rows| aggregation.inputs(&rows.batch))? {
+            if !self.update_whole(&rows, &inputs)? {
+                self.update_split(&rows, &inputs, out)?;
+            }
         }
-        self.update_split(&rows, &inputs, out)
+        Ok(())
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark> {

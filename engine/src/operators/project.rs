@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatchOptions;
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::failing::{may_fail, of_good_rows};
 use super::spec::{Place, Spec};
 use super::{Operator, Output};
 use crate::error::Result;
@@ -39,21 +40,29 @@ impl Spec for Project {
         Place::Worker
     }
 
+    fn may_fail(&self, input: &Schema) -> bool {
+        self.expressions.iter().any(|e| may_fail(e, input))
+    }
+
     fn build(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(self.clone()))
     }
 }
 
+impl Project {
+    fn compute(&self, rows: &Rows) -> Result<RecordBatch> {
+        let column = |e: &Arc<dyn PhysicalExpr>| Ok(e.evaluate(&rows.batch)?.into_array(rows.len())?);
+        let columns = self.expressions.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+}
+
 impl Operator for Project {
     fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
-        let columns = self
-            .expressions
-            .iter()
-            .map(|e| Ok(e.evaluate(&rows.batch)?.into_array(rows.len())?))
-            .collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
-        out.batches.push(Rows { batch, ..rows });
+        for (rows, batch) in of_good_rows(rows, out, &|rows| self.compute(rows))? {
+            out.batches.push(Rows { batch, ..rows });
+        }
         Ok(())
     }
 }

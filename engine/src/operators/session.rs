@@ -16,6 +16,7 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
 use super::accumulate::{Aggregation, Inputs};
+use super::failing::of_good_rows;
 use super::window::{result_times, window_column};
 use super::{Operator, Output, StateChange};
 use crate::error::{Error, Result};
@@ -256,6 +257,21 @@ impl Session {
         Ok(())
     }
 
+    fn update(&mut self, rows: &Rows, mut inputs: Inputs, out: &mut Output) -> Result<()> {
+        let keys = self.open.intern(&inputs.groups, inputs.rows)?;
+        let (slots, on_time) = self.assign(rows, &keys, out)?;
+        if let Some(mask) = on_time {
+            inputs = inputs.filter(&mask)?;
+        }
+        let total = self.open.slots.len();
+        for ((accumulator, arguments), filter) in
+            self.open.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters)
+        {
+            accumulator.update_batch(arguments, &slots, filter.as_ref(), total)?;
+        }
+        Ok(())
+    }
+
     fn put_back(&mut self, keys: &[ArrayRef], slots: &[Slot], states: &[Vec<ArrayRef>], kept: Vec<u32>) -> Result<()> {
         let indices = UInt32Array::from(kept);
         let keys = keys.iter().map(|k| Ok(take(k, &indices, None)?)).collect::<Result<Vec<_>>>()?;
@@ -288,17 +304,9 @@ impl Operator for Session {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut inputs: Inputs = self.aggregation.inputs(&rows.batch)?;
-        let keys = self.open.intern(&inputs.groups, inputs.rows)?;
-        let (slots, on_time) = self.assign(&rows, &keys, out)?;
-        if let Some(mask) = on_time {
-            inputs = inputs.filter(&mask)?;
-        }
-        let total = self.open.slots.len();
-        for ((accumulator, arguments), filter) in
-            self.open.accumulators.iter_mut().zip(&inputs.arguments).zip(&inputs.filters)
-        {
-            accumulator.update_batch(arguments, &slots, filter.as_ref(), total)?;
+        let aggregation = self.aggregation.clone();
+        for (rows, inputs) in of_good_rows(rows, out, &|rows| aggregation.inputs(&rows.batch))? {
+            self.update(&rows, inputs, out)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use super::Operator;
 use super::window::WindowKind;
@@ -52,6 +52,11 @@ pub trait Spec: Debug + Send + Sync {
 
     /// Whether rows can be late for it; they go to `<pipeline>__late`.
     fn has_late_rows(&self) -> bool {
+        false
+    }
+
+    /// Whether an expression may fail on some row of `input`'s columns; such rows go to `<pipeline>__rejected`.
+    fn may_fail(&self, _input: &Schema) -> bool {
         false
     }
 

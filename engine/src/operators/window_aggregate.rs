@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use super::Operator;
 use super::accumulate::Aggregation;
@@ -58,6 +58,10 @@ impl Spec for WindowAggregate {
         self.window_at.is_some()
     }
 
+    fn may_fail(&self, input: &Schema) -> bool {
+        self.aggregation.may_fail(input)
+    }
+
     fn first_half(&self) -> Option<Result<Box<dyn Operator>>> {
         Some(Ok(Box::new(Partial::new(self.aggregation.clone(), self.windows))))
     }
@@ -100,6 +104,10 @@ impl Spec for SessionAggregate {
 
     fn has_late_rows(&self) -> bool {
         true
+    }
+
+    fn may_fail(&self, input: &Schema) -> bool {
+        self.aggregation.may_fail(input)
     }
 
     fn build(&self) -> Result<Box<dyn Operator>> {

@@ -55,6 +55,8 @@ pub struct Commits {
     pub sink: Option<Arc<dyn Commit>>,
     /// The late rows'.
     pub late: Option<Arc<dyn Commit>>,
+    /// The rejected rows'.
+    pub rejected: Option<Arc<dyn Commit>>,
 }
 
 /// What anybody may look at.
@@ -213,7 +215,7 @@ impl Coordinator {
 /// to compute them again from an older one would double some and skip others.
 pub fn refuse_tables_ahead(commits: &BTreeMap<String, Commits>, newest: u64) -> Result<()> {
     for (name, own) in commits {
-        for commit in [&own.sink, &own.late].into_iter().flatten() {
+        for commit in [&own.sink, &own.late, &own.rejected].into_iter().flatten() {
             if let Some(committed) = commit.committed()?.filter(|c| *c > newest) {
                 return Err(Error::Corrupt(format!(
                     "table '{name}' holds checkpoint {committed}, but the newest usable one is {newest}: restore the \
@@ -229,7 +231,8 @@ pub fn refuse_tables_ahead(commits: &BTreeMap<String, Commits>, newest: u64) -> 
 pub fn commit_all(commits: &BTreeMap<String, Commits>, manifest: &Manifest) -> Result<()> {
     for (name, state) in &manifest.pipelines {
         let Some(own) = commits.get(name) else { continue };
-        for (commit, prepared) in [(&own.sink, &state.sink), (&own.late, &state.late)] {
+        for (commit, prepared) in [(&own.sink, &state.sink), (&own.late, &state.late), (&own.rejected, &state.rejected)]
+        {
             if let Some(commit) = commit
                 && *prepared != Value::Null
             {

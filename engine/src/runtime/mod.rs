@@ -11,6 +11,7 @@
 pub mod coordinator;
 pub mod lower;
 pub mod pipeline;
+pub mod sides;
 pub mod sources;
 pub mod stamp;
 
@@ -26,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::log::{Log, LogOffset};
 use crate::time::Clock;
 use coordinator::{Commits, Coordinator, Event, Progress, commit_all, refuse_tables_ahead};
-use pipeline::{Counters, PipelineSpec, Report, Surroundings};
+use pipeline::{Counters, PipelineSpec, Report, Surroundings, Target};
 use sources::{SourceCounters, SourceSpec, Sources};
 
 /// What to run, and with what.
@@ -99,8 +100,9 @@ impl Runtime {
             .pipelines
             .iter()
             .map(|p| {
-                let late = p.late.as_ref().and_then(|l| l.commit.clone());
-                (p.name.clone(), Commits { sink: p.target.commit.clone(), late })
+                let of = |side: &Option<Target>| side.as_ref().and_then(|t| t.commit.clone());
+                let (late, rejected) = (of(&p.sides.late), of(&p.sides.rejected));
+                (p.name.clone(), Commits { sink: p.target.commit.clone(), late, rejected })
             })
             .collect();
         let mut restored = setup.restored;

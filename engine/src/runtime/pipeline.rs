@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
 use super::coordinator::Event;
 use super::lower::Blueprints;
+use super::sides::{Sides, late_schema};
 use super::{Result, spawn};
 use crate::checkpoint::{Checkpoints, PipelineState, StageState, StateFile};
-use crate::connectors::json::write_lines;
 use crate::connectors::{Commit, Sink};
 use crate::error::Error;
-use crate::message::{LateRows, Message, Rows};
+use crate::message::{Message, Rows};
 use crate::operators::StateChange;
 use crate::operators::graph::{Exit, Graph, Left, Next};
 use crate::sql::plan::Plan;
@@ -26,9 +26,6 @@ use crate::time::{WATERMARK_MIN, Watermark};
 
 /// Messages that wait between two threads; then the sender waits.
 const QUEUE: usize = 8;
-
-/// The column of late rows as JSON.
-const LATE_ROW: &str = "late_row";
 
 /// A sink with its commit, if it has one.
 pub struct Target {
@@ -46,8 +43,8 @@ pub struct PipelineSpec {
     pub plan: Plan,
     /// Where its rows go.
     pub target: Target,
-    /// Where its late rows go; they are only counted without.
-    pub late: Option<Target>,
+    /// Where late and rejected rows go.
+    pub sides: Sides,
 }
 
 /// Counters of a pipeline, shared with whoever looks.
@@ -59,6 +56,8 @@ pub struct Counters {
     pub rows_out: AtomicU64,
     /// Rows late for a window.
     pub rows_late: AtomicU64,
+    /// Rows for which an expression failed.
+    pub rows_failed: AtomicU64,
     /// The final thread's watermark, nanoseconds since the epoch.
     pub watermark: AtomicI64,
     /// Bytes of state.
@@ -109,26 +108,6 @@ pub enum Report {
     Ended,
     /// A thread failed: everything stops.
     Failed(Error),
-}
-
-/// The columns of a pipeline's late rows: what the window saw, and what the row missed; `None` if nothing can be late.
-/// Where windows see different columns, what they saw is one JSON object: `late_row`.
-pub fn late_schema(plan: &Plan) -> Option<SchemaRef> {
-    let inputs = plan.late_inputs();
-    let first = inputs.first()?;
-    if inputs.iter().all(|i| i.fields() == first.fields()) {
-        return Some(late_columns(first));
-    }
-    Some(late_columns(&Schema::new(vec![Field::new(LATE_ROW, DataType::Utf8, true)])))
-}
-
-fn late_columns(input: &Schema) -> SchemaRef {
-    let time = DataType::Timestamp(TimeUnit::Nanosecond, None);
-    let own = ["late_event_time", "late_window_start", "late_window_end", "late_watermark"];
-    let mut fields: Vec<FieldRef> =
-        input.fields().iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
-    fields.extend(own.iter().map(|n| Arc::new(Field::new(*n, time.clone(), false))));
-    Arc::new(Schema::new(fields))
 }
 
 /// The feeding end of a running pipeline.
@@ -210,7 +189,7 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
         exits: blueprints.exits,
         spec_name: spec.name,
         target: spec.target,
-        late: spec.late,
+        sides: spec.sides,
         checkpoints: around.checkpoints,
         reports: around.reports.clone(),
         counters: counters.clone(),
@@ -271,7 +250,7 @@ struct Final {
     exits: Vec<Next>,
     files: Vec<Vec<StateFile>>,
     target: Target,
-    late: Option<Target>,
+    sides: Sides,
     sink_schema: SchemaRef,
     late_schema: Option<SchemaRef>,
     checkpoints: Option<Checkpoints>,
@@ -310,9 +289,7 @@ impl Final {
                         Mark::Barrier(n) => self.checkpoint(n)?,
                         Mark::End => {
                             self.target.sink.finish()?;
-                            if let Some(late) = &mut self.late {
-                                late.sink.finish()?;
-                            }
+                            self.sides.finish()?;
                             let _ = self.reports.send(Event::Report(Report::Ended));
                             return Ok(());
                         }
@@ -338,7 +315,7 @@ impl Final {
                     let Some(next) = self.exits.get(exit).copied() else { continue };
                     self.graph.push(next, message, &mut done)?;
                 }
-                Exit::Late => done.push((Exit::Late, message)),
+                side => done.push((side, message)),
             }
         }
         self.deliver(done)
@@ -352,29 +329,15 @@ impl Final {
                     let batch = RecordBatch::try_new(self.sink_schema.clone(), rows.batch.columns().to_vec())?;
                     self.target.sink.write(&Rows { batch, ..rows })?;
                 }
-                Message::Late(late) => self.write_late(&late)?,
+                Message::Late(late) => {
+                    self.sides.write_late(&late, self.late_schema.as_ref(), &self.counters)?;
+                }
+                Message::Failed(rows) => self.sides.write_failed(&rows, &self.spec_name, &self.counters)?,
                 Message::Watermark(w) => self.counters.watermark.store(w, Ordering::Relaxed),
                 Message::Slice(_) | Message::Barrier(_) | Message::End => {}
             }
         }
         Ok(())
-    }
-
-    fn write_late(&mut self, late: &LateRows) -> Result<()> {
-        self.counters.rows_late.fetch_add(late.batch.num_rows() as u64, Ordering::Relaxed);
-        let (Some(target), Some(schema)) = (&mut self.late, &self.late_schema) else { return Ok(()) };
-        let mut columns = late.batch.columns().to_vec();
-        if schema.fields().first().is_some_and(|f| f.name() == LATE_ROW) {
-            let mut lines = Vec::new();
-            write_lines(&late.batch, &mut lines)?;
-            let lines = String::from_utf8_lossy(&lines);
-            columns = vec![Arc::new(lines.lines().map(Some).collect::<StringArray>()) as ArrayRef];
-        }
-        for times in [&late.time, &late.window_start, &late.window_end, &late.watermark] {
-            columns.push(Arc::new(TimestampNanosecondArray::new(times.values().clone(), None)) as ArrayRef);
-        }
-        let batch = RecordBatch::try_new(schema.clone(), columns)?;
-        target.sink.write(&Rows::new(batch, late.time.clone()))
     }
 
     fn checkpoint(&mut self, checkpoint: u64) -> Result<()> {
@@ -386,14 +349,13 @@ impl Final {
             stages.push(self.snapshot(stage, checkpoint)?);
         }
         self.counters.state_bytes.store(self.graph.state_bytes() as u64, Ordering::Relaxed);
+        let [late, rejected] = self.sides.prepare(checkpoint)?;
         let state = PipelineState {
             plan: self.plan.clone(),
             stages,
             sink: self.target.sink.prepare(checkpoint)?,
-            late: match &mut self.late {
-                Some(late) => late.sink.prepare(checkpoint)?,
-                None => serde_json::Value::Null,
-            },
+            late,
+            rejected,
             rows_late: self.counters.rows_late.load(Ordering::Relaxed),
         };
         let pipeline = self.spec_name.clone();
@@ -446,9 +408,6 @@ impl Final {
         let watermark = state.stages.last().map_or(WATERMARK_MIN, |s| s.watermarks.sent);
         self.counters.watermark.store(watermark, Ordering::Relaxed);
         self.target.sink.restore(&state.sink)?;
-        if let Some(late) = &mut self.late {
-            late.sink.restore(&state.late)?;
-        }
-        Ok(())
+        self.sides.restore([&state.late, &state.rejected])
     }
 }

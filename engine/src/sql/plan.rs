@@ -87,6 +87,15 @@ impl Plan {
         all
     }
 
+    /// Whether an expression may fail on some row.
+    pub fn may_fail(&self) -> bool {
+        let own = match self {
+            Self::Scan { .. } => false,
+            Self::Operator { spec, inputs } => inputs.iter().any(|i| spec.may_fail(&i.schema())),
+        };
+        own || self.inputs().iter().any(Self::may_fail)
+    }
+
     /// Why the state of some operator may grow for ever.
     pub fn warnings(&self) -> Vec<String> {
         let mut all: Vec<String> = self.inputs().iter().flat_map(Self::warnings).collect();

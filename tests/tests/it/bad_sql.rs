@@ -123,39 +123,7 @@ fn options_and_connectors() {
 }
 
 #[test]
-fn forms_that_streams_do_not_have() {
-    let yet = "is not supported in a pipeline yet";
-    query(
-        "SELECT a.amount FROM events a JOIN events b ON a.user_id = b.user_id;",
-        &format!("a join {yet}"),
-        "join in a rollup or in a query over the tables",
-    );
-    query(
-        "SELECT amount FROM events ORDER BY amount;",
-        &format!("ORDER BY {yet}"),
-        "sort in the query that reads the table",
-    );
-    query("SELECT amount FROM events LIMIT 5;", &format!("LIMIT {yet}"), "limit in the query that reads the table");
-    query(
-        "SELECT DISTINCT amount FROM events;",
-        &format!("DISTINCT {yet}"),
-        "use GROUP BY with a window, or count(DISTINCT ...)",
-    );
-    query(
-        "SELECT amount FROM events WHERE amount IN (SELECT amount FROM events);",
-        &format!("a subquery in an expression {yet}"),
-        "look up the other table in a rollup or in a query over the tables",
-    );
-    query(
-        "SELECT amount, row_number() OVER (ORDER BY amount) FROM events;",
-        &format!("an OVER function {yet}"),
-        "compute it in a query over the table",
-    );
-    query(
-        "SELECT user_id, count(*) FROM events GROUP BY user_id;",
-        &format!("GROUP BY without a window {yet}"),
-        "add tumble(INTERVAL '1 minute'), hop(...) or session(...) to the GROUP BY, or write it as a rollup",
-    );
+fn what_is_read_is_not_written() {
     query(
         "INSERT INTO events SELECT * FROM events;",
         "INSERT INTO events reads what it writes",

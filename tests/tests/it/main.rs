@@ -7,6 +7,7 @@ mod crash_files;
 mod embed;
 mod lateness;
 mod layers;
+mod random_queries;
 mod real_data;
 mod streaming_is_batch;
 mod tables;

@@ -1,0 +1,327 @@
+//! Random streaming queries, each in our SQL and in DuckDB's.
+//!
+//! Both read `t` and `t2` (`id`, `k`, `v`, `f`, `ts`). DuckDB has the macro `tumble_of(ts, seconds)`, and `rn`, the place of
+//! a row in its stream.
+
+use crate::random::Random;
+
+/// One query in two dialects, with the same columns in the same order.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// For the engine.
+    pub ours: String,
+    /// For DuckDB.
+    pub duckdb: String,
+    /// Whether a DataFusion batch understands `ours` too: no windows in it.
+    pub is_batch: bool,
+}
+
+/// A query's text in both dialects while it is put together.
+#[derive(Clone)]
+struct Pair(String, String);
+
+impl Pair {
+    fn same(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self(text.clone(), text)
+    }
+}
+
+/// A random query.
+pub fn query(random: &mut Random) -> Query {
+    let (Pair(ours, duckdb), is_batch) = match random.below(12) {
+        0 => (windowed(random), false),
+        1 => (second_window(random), false),
+        2 => (window_join(random), false),
+        3 => (window_top(random), false),
+        4 => (session(random), false),
+        5 => (updating(random), true),
+        6 => (nested(random), true),
+        7 => (join(random), true),
+        8 => (join_aggregate(random), true),
+        9 => (subquery(random), true),
+        10 => (distinct(random), true),
+        _ => (top(random), true),
+    };
+    Query { ours, duckdb, is_batch }
+}
+
+fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
+    from[random.below(from.len() as u64) as usize]
+}
+
+/// A value of a row: never fails, and means the same in both dialects.
+fn number(random: &mut Random) -> String {
+    pick(
+        random,
+        &[
+            "v",
+            "v + 1",
+            "v * 3 - 2",
+            "coalesce(v, 0)",
+            "abs(v)",
+            "v % 7",
+            "CASE WHEN v > 20 THEN v ELSE -1 END",
+            "nullif(v, 5)",
+            "length(k)",
+            "id % 10",
+        ],
+    )
+    .to_string()
+}
+
+fn key(random: &mut Random) -> String {
+    pick(random, &["k", "coalesce(k, 'none')", "upper(k)", "substr(k, 5, 1)", "v % 3", "v > 10", "id % 4"]).to_string()
+}
+
+fn predicate(random: &mut Random) -> String {
+    let one = |random: &mut Random| {
+        pick(
+            random,
+            &[
+                "v > 10",
+                "v IS NOT NULL",
+                "f < 600",
+                "k LIKE '%1'",
+                "k IN ('key-0', 'key-2')",
+                "v BETWEEN 0 AND 60",
+                "id % 3 <> 0",
+                "f IS NULL",
+                "k IS NOT NULL",
+                "v <> 3",
+            ],
+        )
+        .to_string()
+    };
+    match random.below(4) {
+        0 => format!("({} OR {})", one(random), one(random)),
+        1 => format!("{} AND {}", one(random), one(random)),
+        2 => format!("NOT ({})", one(random)),
+        _ => one(random),
+    }
+}
+
+/// An aggregate whose value does not depend on the order of rows.
+fn aggregate(random: &mut Random) -> String {
+    let n = number(random);
+    let call = match random.below(9) {
+        0 => "count(*)".to_string(),
+        1 => format!("count({n})"),
+        2 => format!("sum({n})"),
+        3 => format!("min({n})"),
+        4 => format!("max({n})"),
+        5 => format!("count(DISTINCT {n})"),
+        6 => "avg(f)".to_string(),
+        7 => "sum(f)".to_string(),
+        _ => "max(f)".to_string(),
+    };
+    if random.one_in(4) { format!("{call} FILTER (WHERE {})", predicate(random)) } else { call }
+}
+
+/// Rows with the columns id, k, v, f, ts.
+fn rows(random: &mut Random) -> String {
+    match random.below(6) {
+        0 | 1 => "t".into(),
+        2 => format!("(SELECT id, k, v, f, ts FROM t WHERE {})", predicate(random)),
+        3 => "(SELECT id, k, v, f, ts FROM t UNION ALL SELECT id, k, v, f, ts FROM t2)".into(),
+        4 => format!("(SELECT id, {} AS k, v, f, ts FROM t2)", pick(random, &["upper(k)", "coalesce(k, 'none')", "k"])),
+        _ => "t2".into(),
+    }
+}
+
+const WIDTHS: [(&str, u64); 4] = [("5 seconds", 5), ("10 seconds", 10), ("1 minute", 60), ("1 hour", 3600)];
+
+/// An aligned window: ours, and DuckDB's `FROM` that gives each row its window's start as `w`, and the width.
+fn window(random: &mut Random, rows: &str) -> (String, String, u64) {
+    if random.one_in(2) {
+        let (text, seconds) = WIDTHS[random.below(4) as usize];
+        let from = format!("(SELECT *, tumble_of(ts, {seconds}) AS w FROM {rows})");
+        return (format!("tumble(INTERVAL '{text}')"), from, seconds);
+    }
+    let (slide, width) = [(10, 60), (7, 20), (5, 15), (4, 10)][random.below(4) as usize];
+    let from = format!(
+        "(SELECT r.*, make_timestamp(start) AS w FROM {rows} AS r, LATERAL (SELECT unnest(range(
+            ((epoch_us(ts) - {width}000000) // {slide}000000 + 1) * {slide}000000, epoch_us(ts) + 1, {slide}000000)) AS start))"
+    );
+    (format!("hop(INTERVAL '{slide} seconds', INTERVAL '{width} seconds')"), from, width)
+}
+
+/// `w`, `g`, `a`, `b` by window and key; in DuckDB `w` is the start of the window, in ours the window.
+fn aggregated(random: &mut Random) -> (Pair, u64) {
+    let rows = rows(random);
+    let (ours, from, width) = window(random, &rows);
+    let (g, a, b) = (key(random), aggregate(random), aggregate(random));
+    let having = if random.one_in(4) { " HAVING count(*) > 2" } else { "" };
+    let pair = Pair(
+        format!("(SELECT {ours} AS w, {g} AS g, {a} AS a, {b} AS b FROM {rows} GROUP BY 1, 2{having})"),
+        format!("(SELECT w, {g} AS g, {a} AS a, {b} AS b FROM {from} GROUP BY 1, 2{having})"),
+    );
+    (pair, width)
+}
+
+fn windowed(random: &mut Random) -> Pair {
+    let (Pair(ours, duckdb), width) = aggregated(random);
+    Pair(
+        format!("SELECT w['start'], w['end'], g, a, b FROM {ours}"),
+        format!("SELECT w, w + INTERVAL {width} second, g, a, b FROM {duckdb}"),
+    )
+}
+
+fn second_window(random: &mut Random) -> Pair {
+    let (Pair(ours, duckdb), _) = aggregated(random);
+    let outer = pick(random, &["max(a)", "count(*)", "sum(b)", "min(a)", "count(DISTINCT a)"]);
+    Pair(
+        format!("SELECT w['start'], m, n FROM (SELECT w, {outer} AS m, count(a) AS n FROM {ours} GROUP BY w)"),
+        format!("SELECT w, {outer}, count(a) FROM {duckdb} GROUP BY w"),
+    )
+}
+
+fn window_join(random: &mut Random) -> Pair {
+    let (text, seconds) = WIDTHS[random.below(3) as usize];
+    let g = pick(random, &["k", "v % 3", "upper(k)"]);
+    let side = |random: &mut Random| {
+        let (rows, a) = (rows(random), aggregate(random));
+        Pair(
+            format!("(SELECT tumble(INTERVAL '{text}') AS w, {g} AS g, {a} AS a FROM {rows} GROUP BY 1, 2)"),
+            format!("(SELECT tumble_of(ts, {seconds}) AS w, {g} AS g, {a} AS a FROM {rows} GROUP BY 1, 2)"),
+        )
+    };
+    let (x, y) = (side(random), side(random));
+    let kind = pick(random, &["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+    Pair(
+        format!(
+            "SELECT x.w['start'], x.g, x.a, y.w['start'], y.g, y.a FROM {} AS x {kind} {} AS y ON x.g = y.g AND x.w = y.w",
+            x.0, y.0
+        ),
+        format!("SELECT x.w, x.g, x.a, y.w, y.g, y.a FROM {} AS x {kind} {} AS y ON x.g = y.g AND x.w = y.w", x.1, y.1),
+    )
+}
+
+fn window_top(random: &mut Random) -> Pair {
+    let (Pair(ours, duckdb), _) = aggregated(random);
+    let rank = pick(random, &["rank()", "dense_rank()"]);
+    let (order, n) = (pick(random, &["a DESC NULLS LAST", "b NULLS FIRST, a NULLS LAST"]), 1 + random.below(3));
+    let over = format!("{rank} OVER (PARTITION BY w ORDER BY {order})");
+    Pair(
+        format!("SELECT w['start'], g, a, b, p FROM (SELECT w, g, a, b, {over} AS p FROM {ours}) WHERE p <= {n}"),
+        format!("SELECT w, g, a, b, p FROM (SELECT w, g, a, b, {over} AS p FROM {duckdb}) WHERE p <= {n}"),
+    )
+}
+
+fn session(random: &mut Random) -> Pair {
+    let (rows, a, gap) = (rows(random), aggregate(random), 1 + random.below(30));
+    Pair(
+        format!(
+            "SELECT w['start'], w['end'], k, a, n FROM (SELECT session(INTERVAL '{gap} seconds') AS w, k, {a} AS a,
+               count(*) AS n FROM {rows} GROUP BY 1, 2)"
+        ),
+        format!(
+            "SELECT min(ts), max(ts) + INTERVAL {gap} second, k, {a}, count(*) FROM (
+               SELECT *, sum(starts) OVER (PARTITION BY k ORDER BY ts, rn) AS s FROM (
+                 SELECT *, CASE WHEN ts - lag(ts) OVER (PARTITION BY k ORDER BY ts, rn) < INTERVAL {gap} second
+                   THEN 0 ELSE 1 END AS starts FROM (SELECT *, row_number() OVER () AS rn FROM {rows}))) GROUP BY k, s"
+        ),
+    )
+}
+
+fn updating(random: &mut Random) -> Pair {
+    let (rows, a, b) = (rows(random), aggregate(random), aggregate(random));
+    match random.below(4) {
+        0 => Pair::same(format!("SELECT {a} AS a, {b} AS b FROM {rows}")),
+        1 => {
+            let (g, h) = (key(random), key(random));
+            Pair::same(format!("SELECT {g} AS g, {h} AS h, {a} AS a, {b} AS b FROM {rows} GROUP BY 1, 2"))
+        }
+        2 => {
+            let g = key(random);
+            Pair::same(format!("SELECT {g} AS g, {a} AS a, {b} AS b FROM {rows} GROUP BY 1 HAVING count(*) % 3 <> 0"))
+        }
+        _ => {
+            let g = key(random);
+            Pair::same(format!("SELECT {g} AS g, {a} AS a, {b} AS b FROM {rows} GROUP BY 1"))
+        }
+    }
+}
+
+fn nested(random: &mut Random) -> Pair {
+    let (rows, a) = (rows(random), aggregate(random));
+    let outer = pick(random, &["sum(a)", "count(*)", "max(a)", "min(a)", "avg(a)", "count(DISTINCT a)", "count(a)"]);
+    let g = pick(random, &["v % 5", "k", "id % 6"]);
+    Pair::same(format!(
+        "SELECT h, {outer} AS m, count(*) AS n FROM (SELECT {g} AS g, k AS h, {a} AS a FROM {rows} GROUP BY 1, 2) GROUP BY h"
+    ))
+}
+
+const JOINS: [&str; 4] = ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"];
+
+/// A join's condition between `x` and `y`, narrow enough for small results.
+fn on(random: &mut Random) -> &'static str {
+    pick(
+        random,
+        &[
+            "x.k = y.k AND x.id % 10 = y.id % 10",
+            "x.v = y.v",
+            "x.k = y.k AND x.v = y.v",
+            "x.id = y.id",
+            "x.id = y.id AND x.v < y.v",
+            "x.v = y.v AND x.f > y.f",
+        ],
+    )
+}
+
+fn join(random: &mut Random) -> Pair {
+    let kind = pick(random, &JOINS);
+    let (x, y, on) = (rows(random), rows(random), on(random));
+    Pair::same(format!(
+        "SELECT x.id AS i, x.k AS a, x.v AS b, y.id AS j, y.k AS c, y.v AS d FROM {x} AS x {kind} {y} AS y ON {on}"
+    ))
+}
+
+fn join_aggregate(random: &mut Random) -> Pair {
+    let kind = pick(random, &JOINS);
+    let (x, y, on) = (rows(random), rows(random), on(random));
+    let a = pick(random, &["count(*)", "sum(y.v)", "max(x.v)", "count(y.id)", "min(y.f)", "count(DISTINCT y.v)"]);
+    Pair::same(format!(
+        "SELECT x.k AS g, {a} AS a, count(x.id) AS n FROM {x} AS x {kind} {y} AS y ON {on} GROUP BY x.k"
+    ))
+}
+
+fn subquery(random: &mut Random) -> Pair {
+    let (x, p) = (rows(random), predicate(random));
+    let condition = match random.below(4) {
+        0 => format!("x.v IN (SELECT v FROM t2 WHERE {p})"),
+        1 => format!("EXISTS (SELECT 1 FROM t2 AS y WHERE y.id = x.id AND {p})"),
+        2 => "NOT EXISTS (SELECT 1 FROM t2 AS y WHERE y.v = x.v)".into(),
+        _ => format!("x.id IN (SELECT max(id) FROM t2 WHERE {p} GROUP BY k)"),
+    };
+    Pair::same(format!("SELECT x.id AS i, x.k AS a, x.v AS b FROM {x} AS x WHERE {condition}"))
+}
+
+fn distinct(random: &mut Random) -> Pair {
+    let rows = rows(random);
+    match random.below(4) {
+        0 => Pair::same(format!("SELECT DISTINCT {} AS a, {} AS b FROM {rows}", key(random), number(random))),
+        1 => Pair::same("SELECT k, v FROM t UNION SELECT k, v FROM t2".to_string()),
+        2 => Pair::same(format!("SELECT count(*) AS n FROM (SELECT DISTINCT k, v FROM {rows})")),
+        _ => Pair::same(format!("SELECT DISTINCT g, n FROM (SELECT k AS g, count(*) AS n FROM {rows} GROUP BY k)")),
+    }
+}
+
+fn top(random: &mut Random) -> Pair {
+    // One stream: ids of two would tie.
+    let (rows, n) = (pick(random, &["t", "t2", "(SELECT * FROM t WHERE v > 10)"]), 1 + random.below(4));
+    let order = pick(
+        random,
+        &[
+            "v DESC NULLS LAST, id, f NULLS LAST, ts",
+            "f NULLS FIRST, id DESC, v NULLS LAST, ts",
+            "ts DESC, id, v NULLS LAST",
+            "id, ts",
+        ],
+    );
+    let g = pick(random, &["k", "v % 4", "id % 5"]);
+    let rank = if random.one_in(3) { ", p" } else { "" };
+    Pair::same(format!(
+        "SELECT id, k, v{rank} FROM (SELECT id, k, v, row_number() OVER (PARTITION BY {g} ORDER BY {order}) AS p FROM {rows}) WHERE p <= {n}"
+    ))
+}
