@@ -5,6 +5,7 @@ pub mod program;
 pub mod python;
 pub mod queries;
 pub mod random;
+pub mod script;
 pub mod sources;
 pub mod streams;
 

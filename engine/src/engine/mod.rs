@@ -38,6 +38,9 @@ use crate::sql::program::Program;
 use crate::time::EventTime;
 
 /// The embedded engine. Cheap to share behind an [`Arc`].
+///
+/// Dropping it without [`Engine::close`] is like killing the process: nothing after the newest checkpoint is committed,
+/// and the next start goes on there. The directory is free when the drop returns.
 #[derive(Debug)]
 pub struct Engine {
     options: Options,

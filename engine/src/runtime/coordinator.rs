@@ -37,6 +37,8 @@ pub enum Event {
     Flush(LogOffset, Sender<Result<()>>),
     /// Take a last checkpoint and end.
     Close,
+    /// End at once, without a checkpoint.
+    Abandon,
 }
 
 /// A checkpoint being put together.
@@ -119,6 +121,8 @@ impl Coordinator {
                 Ok(Event::Report(Report::Failed(e))) => return Err(e),
                 Ok(Event::Flush(through, reply)) => waiting.push((through, reply)),
                 Ok(Event::SourcesEnded | Event::Close) => closing = true,
+                // Nobody commands the reading thread any more: it ends, and with it those that it feeds.
+                Ok(Event::Abandon) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {
                     due = self.interval.map(|i| Instant::now() + i);
                     if self.counters.dirty.load(std::sync::atomic::Ordering::Relaxed) {

@@ -218,3 +218,12 @@ impl Runtime {
         self.pipelines.values().map(|c| counter(c).load(Ordering::Relaxed)).sum()
     }
 }
+
+impl Drop for Runtime {
+    /// Ends every thread without a last checkpoint, as if the process had been killed, and waits for them: nothing is
+    /// written afterwards. Does nothing after [`Runtime::close`].
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::Abandon);
+        let _ = self.join();
+    }
+}

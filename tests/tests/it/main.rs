@@ -9,6 +9,7 @@ mod lateness;
 mod layers;
 mod random_queries;
 mod real_data;
+mod scripts;
 mod streaming_is_batch;
 mod tables;
 mod tidy;
