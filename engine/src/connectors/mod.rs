@@ -100,6 +100,11 @@ impl Connector {
         matches!(self, Self::Ingest | Self::SingleFile(_) | Self::Lake)
     }
 
+    /// Whether its rows end, if it is read from.
+    pub fn is_bounded(&self) -> bool {
+        !matches!(self, Self::Ingest)
+    }
+
     /// Whether `INSERT INTO` can write to it.
     pub fn can_write(&self) -> bool {
         !matches!(self, Self::Ingest)

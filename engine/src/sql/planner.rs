@@ -9,6 +9,7 @@ mod over;
 mod provider;
 mod refuse;
 mod sort;
+mod time_column;
 mod unnest;
 mod updating;
 mod windows;
@@ -150,9 +151,17 @@ impl<'a> Planner<'a> {
                     refuse_unsupported(e)?;
                 }
                 let expressions = p.expr.iter().map(|e| physical(e, p.input.schema())).collect::<Result<Vec<_>>>()?;
-                Ok(self.convert(&p.input)?.over(Project { expressions, schema: arrow(&p.schema) }))
+                let first = over::filter_on_over(&p.input).map(|f| self.filtered_over(f, over::reads_last(p)));
+                let input = match first.transpose()?.flatten() {
+                    Some(first) => first,
+                    None => self.convert(&p.input)?,
+                };
+                Ok(input.over(Project { expressions, schema: arrow(&p.schema) }))
             }
             LogicalPlan::Filter(f) => {
+                if let Some(first) = self.filtered_over(f, true)? {
+                    return Ok(first);
+                }
                 refuse_unsupported(&f.predicate)?;
                 let predicate = physical(&f.predicate, f.input.schema())?;
                 Ok(self.convert(&f.input)?.over(Filter { predicate, schema: arrow(f.input.schema()) }))

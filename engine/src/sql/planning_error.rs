@@ -39,6 +39,10 @@ fn known(text: &str, help: Option<String>) -> Option<(String, Option<String>)> {
         let (column, _) = rest.split_once('"')?;
         return Some((format!("column {column} is neither in GROUP BY nor inside an aggregate function"), help));
     }
+    if text.contains("Cannot run range queries on datatype") {
+        let fix = "order by window.start, window.end, another time or a number".to_string();
+        return Some(("an OVER cannot be ordered by a struct such as a window".into(), Some(fix)));
+    }
     if let Some(rest) = text.strip_prefix("Cannot coerce arithmetic expression ") {
         let expression = sql_types(rest.strip_suffix(" to valid types").unwrap_or(rest));
         let fix = "cast one side, such as CAST(x AS BIGINT)".to_string();

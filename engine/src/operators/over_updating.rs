@@ -1,0 +1,179 @@
+//! `OVER` where no window and no order of event time says when a partition is complete: results change as rows come.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use super::kept_rows::{Change, Keeping, KeptRows};
+use super::over_functions::Function;
+use super::spec::{Properties, Spec};
+use super::stored_rows::{StoredRow, byte_rows, plain_fields};
+use super::window::show_duration;
+use super::{Operator, Output, StateChange};
+use crate::error::Result;
+use crate::message::Rows;
+use crate::time::Watermark;
+
+/// Keeps all rows of each partition and computes a partition anew when it changes. *Shape*: the input's columns, then one
+/// per function. A batch makes one change per row whose results changed.
+#[derive(Debug, Clone)]
+pub struct OverUpdating {
+    /// Which rows.
+    pub keeping: Keeping,
+    /// What is computed.
+    pub functions: Vec<Function>,
+    /// The output columns.
+    pub schema: SchemaRef,
+}
+
+impl Spec for OverUpdating {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn describe(&self) -> String {
+        let names: Vec<&str> = self.functions.iter().map(|f| f.expression.name()).collect();
+        format!("updating over {} of [{}]", self.keeping.describe(), names.join(", "))
+    }
+
+    fn state(&self) -> String {
+        match self.keeping.ttl {
+            ttl if ttl > 0 => {
+                format!("all rows of a partition, until {} of event time without a row of it", show_duration(ttl))
+            }
+            _ => "all rows, for ever".into(),
+        }
+    }
+
+    fn warning(&self) -> Option<String> {
+        Some(
+            "an OVER without a window in PARTITION BY and without ORDER BY the event time keeps all rows of a partition and \
+             computes it anew at every change; order it by the event time, or keep the first rows by row_number() <= n"
+                .into(),
+        )
+    }
+
+    fn properties(&self, _inputs: &[Properties]) -> Properties {
+        Properties { window: None, updating: true }
+    }
+
+    fn build(&self) -> Result<Box<dyn Operator>> {
+        let (functions, schema) = (self.functions.clone(), self.schema.clone());
+        Ok(Box::new(Running { rows: KeptRows::new(self.keeping.clone())?, functions, schema }))
+    }
+}
+
+struct Running {
+    rows: KeptRows,
+    functions: Vec<Function>,
+    schema: SchemaRef,
+}
+
+impl Running {
+    /// The results of some partitions, one after the other.
+    fn results<'a>(&self, partitions: impl Iterator<Item = &'a Vec<StoredRow>> + Clone) -> Result<Rows> {
+        let rows = || partitions.clone().flatten();
+        let (mut columns, time) = self.rows.codec().decode(rows())?;
+        let batch = RecordBatch::try_new(self.rows.codec().schema().clone(), columns.clone())?;
+        let (mut spans, mut peers, mut at) = (Vec::new(), Vec::new(), 0);
+        for partition in partitions.clone().filter(|p| !p.is_empty()) {
+            spans.push(at..at + partition.len());
+            at += partition.len();
+            let keys = partition.iter().map(StoredRow::key);
+            let before = [None].into_iter().chain(keys.clone().map(Some));
+            peers.extend(keys.zip(before).map(|(key, before)| before == Some(key)));
+        }
+        for f in &self.functions {
+            columns.push(f.whole(&spans, &peers, &mut || Ok(batch.clone()))?);
+        }
+        Ok(Rows::new(RecordBatch::try_new(self.schema.clone(), columns)?, time))
+    }
+
+    fn emit(&self, changes: &[Change], out: &mut Output) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let before = self.results(changes.iter().map(|c| &c.before))?;
+        let after = self.results(changes.iter().map(|c| &c.after))?;
+        let both = Rows {
+            batch: arrow::compute::concat_batches(&self.schema, [&before.batch, &after.batch])?,
+            time: before.time.values().iter().chain(after.time.values()).copied().collect::<Vec<_>>().into(),
+            row_watermark: None,
+            retracts: None,
+        };
+        let mut columns: Vec<ArrayRef> = both.batch.columns().to_vec();
+        columns.push(Arc::new(both.time.clone()));
+        let fields = plain_fields(&columns);
+        let Some(bytes) = byte_rows(&columns, fields)? else { return Ok(()) };
+        let (mut places, mut retracts) = (Vec::new(), Vec::new());
+        let (mut old, mut new) = (0, before.len());
+        for change in changes {
+            let olds = old..old + change.before.len();
+            let news = new..new + change.after.len();
+            (old, new) = (olds.end, news.end);
+            let mut count: HashMap<&[u8], i64> = HashMap::new();
+            news.clone().for_each(|i| *count.entry(bytes.row(i).data()).or_insert(0) += 1);
+            let gone = pick(olds, &mut count, |i| bytes.row(i).data(), false);
+            let came = pick(news, &mut count, |i| bytes.row(i).data(), true);
+            for n in 0..gone.len().max(came.len()) {
+                for (row, is_gone) in [(gone.get(n), true), (came.get(n), false)] {
+                    places.extend(row.map(|i| *i as u32));
+                    retracts.extend(row.map(|_| is_gone));
+                }
+            }
+        }
+        let rows = both.take(&UInt32Array::from(places))?;
+        out.batches.push(Rows { retracts: Some(BooleanArray::from(retracts)), ..rows });
+        Ok(())
+    }
+}
+
+/// The rows that `count` does not hold, or holds, once for each time it holds them.
+fn pick<'k>(
+    rows: std::ops::Range<usize>,
+    count: &mut HashMap<&'k [u8], i64>,
+    key: impl Fn(usize) -> &'k [u8],
+    held: bool,
+) -> Vec<usize> {
+    let mut take = |i: usize| match count.get_mut(key(i)) {
+        Some(n) if *n > 0 => {
+            *n -= 1;
+            true
+        }
+        _ => false,
+    };
+    rows.filter(|i| take(*i) == held).collect()
+}
+
+impl Operator for Running {
+    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
+        let changes = self.rows.apply(&rows)?;
+        self.emit(&changes, out)
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark> {
+        let changes = self.rows.on_watermark(watermark)?;
+        self.emit(&changes, out)?;
+        Ok(watermark)
+    }
+
+    fn on_barrier(&mut self, out: &mut Output) -> Result<()> {
+        let changes = self.rows.on_barrier()?;
+        self.emit(&changes, out)
+    }
+
+    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
+        self.rows.snapshot(files)
+    }
+
+    fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
+        self.rows.restore(&state, watermark)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.rows.state_bytes()
+    }
+}
