@@ -4,6 +4,7 @@
 //! aggregates its own share ([`partial`]), one thread merges at close ([`merge`]).
 
 pub mod accumulate;
+pub mod assign;
 pub mod changelog;
 pub mod failing;
 pub mod filter;

@@ -124,7 +124,7 @@ impl Expiry {
 
     /// Whether a partition with that newest row has expired at `now`.
     pub fn expired(&self, newest: i64, now: i64) -> bool {
-        self.ttl > 0 && newest.saturating_add(self.ttl) <= now
+        self.ttl > 0 && newest.saturating_add(self.ttl) < now
     }
 
     /// Hears of the watermark; returns the one to sweep at, if it is time. The end of the input expires nothing.

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, Int64Array, StructArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
 /// Windows of event time, in nanoseconds. Tumbling is `slide == width`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Windows {
     /// How long a window is, or a cumulating one becomes; positive.
     pub width: i64,
@@ -23,7 +23,7 @@ pub struct Windows {
 }
 
 /// Which windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Hash)]
 pub enum WindowKind {
     /// Tumbling or hopping.
     Aligned(Windows),

@@ -17,8 +17,8 @@ use datafusion::logical_expr::{
 use super::percentile_disc::percentile_disc_udaf;
 use crate::operators::window::window_type;
 
-/// The window functions, with their number of arguments.
-pub const WINDOW_FUNCTIONS: [(&str, usize); 3] = [("tumble", 1), ("hop", 2), ("session", 1)];
+/// The window functions, with the number of arguments that they need; `tumble`, `hop` and `cumulate` may have one more, an offset.
+pub const WINDOW_FUNCTIONS: [(&str, usize); 4] = [("tumble", 1), ("hop", 2), ("cumulate", 2), ("session", 1)];
 
 /// All functions by name.
 #[derive(Debug, Clone)]
@@ -100,9 +100,11 @@ impl ScalarUDFImpl for WindowFunction {
 
     fn return_type(&self, arguments: &[DataType]) -> DfResult<DataType> {
         let intervals = arguments.iter().all(|a| matches!(a, DataType::Interval(_) | DataType::Duration(_)));
-        if !intervals || arguments.len() != self.arguments {
+        let offset = usize::from(self.name != "session");
+        if !intervals || !(self.arguments..=self.arguments + offset).contains(&arguments.len()) {
             let form = match self.name {
                 "hop" => "hop(slide, width), such as hop(INTERVAL '10 seconds', INTERVAL '1 minute')",
+                "cumulate" => "cumulate(step, width), such as cumulate(INTERVAL '1 hour', INTERVAL '1 day')",
                 "session" => "session(gap), such as session(INTERVAL '30 minutes')",
                 _ => "tumble(width), such as tumble(INTERVAL '10 seconds')",
             };

@@ -10,3 +10,4 @@ pub mod plan;
 pub mod planner;
 mod planning_error;
 pub mod program;
+mod window_table;

@@ -139,7 +139,9 @@ pub fn parse(source: Source<'_>) -> Result<Vec<Placed>> {
     let tokens = Tokenizer::new(&dialect, source.text)
         .tokenize_with_location()
         .map_err(|e| source.error(Some((e.location.line, e.location.column)), lower_first(&e.message), None))?;
-    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(DEPTH_MAX)
+        .with_tokens_with_locations(super::window_table::rewrite(tokens));
     let mut statements = Vec::new();
     loop {
         while parser.consume_token(&Token::SemiColon) {}

@@ -12,6 +12,7 @@ mod sort;
 mod time_column;
 mod unnest;
 mod updating;
+mod window_table;
 mod windows;
 
 use std::sync::Arc;
@@ -172,6 +173,7 @@ impl<'a> Planner<'a> {
             }
             LogicalPlan::Aggregate(a) => self.aggregate(a),
             LogicalPlan::Join(j) => self.join(j),
+            LogicalPlan::Extension(_) => self.window_table(plan),
             LogicalPlan::Window(w) => self.over(w),
             LogicalPlan::Unnest(u) => self.unnest(u),
             LogicalPlan::Sort(s) => self.sort(s),

@@ -8,17 +8,21 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{self, Expr};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
+use super::time_column::time_column;
 use super::windows::WindowCall;
 use super::{Planner, arrow, physical};
 use crate::error::{Error, Result, SqlError};
 use crate::operators::accumulate::{Aggregate, Aggregation};
-use crate::operators::window::{WindowKind, Windows, window_type};
+use crate::operators::window::{WindowKind, Windows};
 use crate::operators::window_aggregate::{SessionAggregate, WindowAggregate};
 use crate::sql::plan::Plan;
 use crate::sql::planner::refuse::refuse_unsupported;
 
 impl Planner<'_> {
     pub(super) fn aggregate(&self, a: &logical_expr::Aggregate) -> Result<Plan> {
+        if let Some(grouped) = self.grouped_window_table(a)? {
+            return Ok(grouped);
+        }
         let input = self.convert(&a.input)?;
         let windows: Vec<(usize, WindowCall)> =
             a.group_expr.iter().enumerate().filter_map(|(i, e)| Some((i, WindowCall::of(e)?))).collect();
@@ -53,11 +57,11 @@ impl Planner<'_> {
 
     /// A GROUP BY without a window function: of results of windows by their window, or for ever.
     fn unwindowed(&self, a: &logical_expr::Aggregate, input: Plan) -> Result<Plan> {
-        let by_window = a.group_expr.iter().any(|e| {
-            use datafusion::logical_expr::ExprSchemable;
-            e.get_type(a.input.schema()).is_ok_and(|t| t == window_type())
-        });
         let properties = input.properties();
+        let by_window = a.group_expr.iter().any(|e| {
+            let column = time_column(self.provider.catalog, &a.input, e);
+            column.is_some_and(|t| t.is_one_window(properties.window.as_ref()))
+        });
         if properties.window.is_some() && by_window && !properties.updating {
             let schema = arrow(&a.schema);
             let aggregation = Arc::new(aggregation(a, None)?);

@@ -106,6 +106,7 @@ fn of_output(catalog: &Catalog, plan: &LogicalPlan, index: usize) -> Option<Time
             let found = if index < left { same(&j.left) } else { of_output(catalog, &j.right, index - left) };
             found.filter(|t| kept && *t != TimeColumn::EventTime)
         }
+        LogicalPlan::Extension(_) => super::window_table::of_output(plan, index),
         _ => None,
     }
 }

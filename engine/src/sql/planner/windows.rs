@@ -37,8 +37,7 @@ impl WindowCall {
         let mut sizes = Vec::new();
         for a in &self.arguments {
             match a {
-                Some(n) if *n > 0 => sizes.push(*n),
-                Some(_) => return Err(Error::sql(format!("{}: an interval must be longer than zero", self.name))),
+                Some(n) => sizes.push(*n),
                 None => {
                     return Err(Error::Query(SqlError {
                         message: format!("{}: windows take literal intervals without months", self.name),
@@ -48,19 +47,39 @@ impl WindowCall {
                 }
             }
         }
-        match (self.name.as_str(), sizes.as_slice()) {
-            ("tumble", [width]) => Ok(WindowKind::Aligned(Windows::new(*width, *width))),
-            ("hop", [slide, width]) => {
-                if slide > width {
-                    return Err(Error::sql(
-                        "hop(slide, width): the slide is longer than the width, so rows would be dropped between windows",
-                    ));
-                }
-                Ok(WindowKind::Aligned(Windows::new(*width, *slide)))
+        window_kind(&self.name, &sizes)
+    }
+}
+
+/// The windows of a function with its sizes, in nanoseconds.
+pub(super) fn window_kind(name: &str, sizes: &[i64]) -> Result<WindowKind> {
+    let needed = WINDOW_FUNCTIONS.iter().find(|(n, _)| *n == name).map_or(0, |(_, n)| *n);
+    if sizes.iter().take(needed).any(|n| *n <= 0) {
+        return Err(Error::sql(format!("{name}: an interval must be longer than zero")));
+    }
+    let offset = sizes.get(needed).copied().unwrap_or(0);
+    match (name, sizes) {
+        ("tumble", [width, ..]) => Ok(WindowKind::Aligned(Windows { offset, ..Windows::new(*width, *width) })),
+        ("hop", [slide, width, ..]) => {
+            if slide > width {
+                return Err(Error::sql(
+                    "hop(slide, width): the slide is longer than the width, so rows would be dropped between windows",
+                ));
             }
-            ("session", [gap]) => Ok(WindowKind::Session(*gap)),
-            _ => Err(Error::Bug(format!("window function {} with {} arguments", self.name, sizes.len()))),
+            Ok(WindowKind::Aligned(Windows { offset, ..Windows::new(*width, *slide) }))
         }
+        ("cumulate", [step, width, ..]) => {
+            if width % step != 0 {
+                return Err(Error::Query(SqlError {
+                    message: "cumulate(step, width): the width is not a multiple of the step".into(),
+                    fix: Some("use a step such as INTERVAL '1 hour' of a width of INTERVAL '1 day'".into()),
+                    ..Default::default()
+                }));
+            }
+            Ok(WindowKind::Aligned(Windows { width: *width, slide: *step, offset, cumulating: true }))
+        }
+        ("session", [gap]) => Ok(WindowKind::Session(*gap)),
+        _ => Err(Error::Bug(format!("window function {name} with {} arguments", sizes.len()))),
     }
 }
 
