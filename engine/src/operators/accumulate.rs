@@ -93,7 +93,9 @@ impl Aggregation {
         let mut arguments = Vec::with_capacity(self.aggregates.len());
         let mut filters = Vec::with_capacity(self.aggregates.len());
         for aggregate in &self.aggregates {
-            arguments.push(aggregate.function.expressions().iter().map(column).collect::<Result<Vec<_>>>()?);
+            let function = &aggregate.function;
+            let order = function.order_bys().iter().map(|o| column(&o.expr));
+            arguments.push(function.expressions().iter().map(column).chain(order).collect::<Result<Vec<_>>>()?);
             filters.push(match &aggregate.filter {
                 Some(f) => Some(column(f)?.as_boolean().clone()),
                 None => None,
@@ -104,17 +106,7 @@ impl Aggregation {
 
     /// Fresh accumulators, in the order of the aggregates.
     pub fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
-        self.aggregates
-            .iter()
-            .map(|aggregate| {
-                let function = aggregate.function.clone();
-                if function.groups_accumulator_supported() {
-                    return Ok(function.create_groups_accumulator()?);
-                }
-                let adapter = GroupsAccumulatorAdapter::new(move || function.create_accumulator());
-                Ok(Box::new(adapter) as Box<dyn GroupsAccumulator>)
-            })
-            .collect()
+        self.aggregates.iter().map(|a| accumulator(&a.function)).collect()
     }
 
     /// A fresh group table; `None` where there is nothing to group by and every row is of group 0.
@@ -151,6 +143,15 @@ impl Aggregation {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
+}
+
+/// A fresh vectorised accumulator.
+pub fn accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+    if function.groups_accumulator_supported() {
+        return Ok(function.create_groups_accumulator()?);
+    }
+    let function = function.clone();
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
 }
 
 impl Inputs {

@@ -82,7 +82,7 @@ impl Graph {
         let mut watermark = None;
         match message {
             Message::Batch(rows) => stage.operator.on_batch(port, rows, &mut out)?,
-            Message::Slice(slice) => stage.operator.on_slice(&slice)?,
+            Message::Slice(slice) => stage.operator.on_slice(&slice, &mut out)?,
             Message::Late(late) => left.push((Exit::Late, Message::Late(late))),
             Message::Failed(failed) => left.push((Exit::Failed, Message::Failed(failed))),
             Message::Watermark(w) => watermark = stage.advance(port, w, &mut out)?,

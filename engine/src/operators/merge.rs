@@ -177,7 +177,7 @@ impl Operator for Merge {
         Err(Error::Bug("rows sent to a merge of partial aggregates".into()))
     }
 
-    fn on_slice(&mut self, slice: &SliceState) -> Result<()> {
+    fn on_slice(&mut self, slice: &SliceState, _out: &mut Output) -> Result<()> {
         self.insert(slice.start, slice.first_window_end, slice.groups.clone())?;
         self.unsaved.push(slice.clone());
         Ok(())

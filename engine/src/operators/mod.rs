@@ -6,10 +6,15 @@
 pub mod accumulate;
 pub mod assign;
 pub mod changelog;
+pub mod columns;
+pub mod distinct;
+pub mod expiry;
 pub mod failing;
 pub mod filter;
 pub mod graph;
+pub mod join;
 pub mod kept_rows;
+pub mod keyed_state;
 pub mod limit;
 pub mod merge;
 pub mod over;
@@ -26,6 +31,7 @@ pub mod stored_rows;
 pub mod top_n;
 pub mod union;
 pub mod unnest;
+pub mod updating;
 pub mod window;
 pub mod window_aggregate;
 
@@ -70,7 +76,7 @@ pub trait Operator: Send {
     fn on_batch(&mut self, port: usize, rows: Rows, out: &mut Output) -> Result<()>;
 
     /// Handles partial aggregates; only a merge gets them.
-    fn on_slice(&mut self, _slice: &SliceState) -> Result<()> {
+    fn on_slice(&mut self, _slice: &SliceState, _out: &mut Output) -> Result<()> {
         Err(Error::Bug("partial aggregates sent to an operator that takes rows".into()))
     }
 

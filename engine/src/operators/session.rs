@@ -273,6 +273,10 @@ impl Session {
     }
 
     fn put_back(&mut self, keys: &[ArrayRef], slots: &[Slot], states: &[Vec<ArrayRef>], kept: Vec<u32>) -> Result<()> {
+        if kept.is_empty() {
+            // Some accumulators have no state columns at all when they have no groups.
+            return Ok(());
+        }
         let indices = UInt32Array::from(kept);
         let keys = keys.iter().map(|k| Ok(take(k, &indices, None)?)).collect::<Result<Vec<_>>>()?;
         let interned = self.open.intern(&keys, indices.len())?;

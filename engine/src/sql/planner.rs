@@ -2,6 +2,7 @@
 //! that hold for endless inputs), then our [`Plan`].
 
 mod aggregate;
+mod interval;
 mod join;
 mod optimize;
 mod output;

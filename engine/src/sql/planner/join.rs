@@ -1,14 +1,162 @@
-//! `JOIN`.
+//! `JOIN`, and the subqueries that have become joins.
 
-use datafusion::logical_expr;
+use std::sync::Arc;
 
-use super::Planner;
-use super::refuse::not_yet;
-use crate::error::Result;
+use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::logical_expr::{self, ExprSchemable, LogicalPlan};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{cast, is_not_null};
+
+use super::interval::interval;
+use super::{Planner, arrow, physical};
+use crate::error::{Error, Result, SqlError};
+use crate::operators::filter::Filter;
+use crate::operators::join::condition::{Condition, Residual};
+use crate::operators::join::output::Shape;
+use crate::operators::join::streaming::{Keep, StreamingJoin};
+use crate::operators::join::windowed::WindowedJoin;
+use crate::operators::window::WindowKind;
 use crate::sql::plan::Plan;
+use crate::sql::planner::refuse::refuse_unsupported;
 
 impl Planner<'_> {
-    pub(super) fn join(&self, _join: &logical_expr::Join) -> Result<Plan> {
-        Err(not_yet("a join", "join in a rollup or in a query over the tables"))
+    pub(super) fn join(&self, j: &logical_expr::Join) -> Result<Plan> {
+        if matches!(j.join_type, JoinType::LeftMark | JoinType::RightMark) {
+            return Err(refusal(
+                "a subquery whose answer is one of several conditions is not supported in a pipeline",
+                "let IN or EXISTS stand alone in WHERE, or joined to the other conditions by AND",
+            ));
+        }
+        let mut left = self.convert(&j.left)?;
+        let right = self.convert(&j.right)?;
+        if j.null_aware {
+            left = not_null_keys(j, left)?;
+        }
+        let shape = Shape { join_type: j.join_type, schema: arrow(&j.schema) };
+        let condition = condition(j, &left, &right)?;
+        let inputs = [left.schema(), right.schema()];
+        if windowed(&left, &right)? {
+            return Ok(Plan::of(WindowedJoin::new(condition, shape, inputs)?, vec![left, right]));
+        }
+        let one_row = j.left.max_rows() == Some(1) || j.right.max_rows() == Some(1);
+        if j.on.is_empty() && !one_row {
+            return Err(refusal(
+                "updating joins must include an equality between the two sides",
+                "add one to ON, such as ON a.id = b.id, or join the results of equal windows",
+            ));
+        }
+        let updating = [left.properties().updating, right.properties().updating];
+        let keep = match self.interval(j).filter(|_| !updating.contains(&true)) {
+            Some((lowest, highest)) => Keep::Interval { lowest, highest },
+            None => match self.provider.catalog.updating_ttl.0 {
+                ttl if ttl > 0 => Keep::Ttl(ttl),
+                _ => Keep::Always,
+            },
+        };
+        let join = StreamingJoin::new(condition, shape, inputs, updating, keep)?;
+        Ok(Plan::of(join, vec![left, right]))
     }
+
+    /// The bounds that a condition sets on the right event time less the left one, if it sets both.
+    fn interval(&self, j: &logical_expr::Join) -> Option<(i64, i64)> {
+        let times = [self.event_times(&j.left), self.event_times(&j.right)];
+        interval(j, &times).filter(|(lowest, highest)| lowest <= highest)
+    }
+
+    /// The columns of a plan that are its rows' event time.
+    pub(super) fn event_times(&self, plan: &LogicalPlan) -> Vec<usize> {
+        match plan {
+            LogicalPlan::SubqueryAlias(s) => self.event_times(&s.input),
+            LogicalPlan::Filter(f) => self.event_times(&f.input),
+            LogicalPlan::TableScan(scan) => {
+                let table = self.provider.catalog.tables.get(scan.table_name.table());
+                let Some(time) = table.and_then(|t| t.event_time) else { return Vec::new() };
+                match &scan.projection {
+                    Some(columns) => columns.iter().position(|c| *c == time).into_iter().collect(),
+                    None => vec![time],
+                }
+            }
+            LogicalPlan::Projection(p) => {
+                let times = self.event_times(&p.input);
+                let is_time = |e: &logical_expr::Expr| match e.clone().unalias() {
+                    logical_expr::Expr::Column(c) => {
+                        p.input.schema().maybe_index_of_column(&c).is_some_and(|i| times.contains(&i))
+                    }
+                    _ => false,
+                };
+                (0..p.expr.len()).filter(|i| p.expr.get(*i).is_some_and(is_time)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// `ON` as the operators take it.
+fn condition(j: &logical_expr::Join, left: &Plan, right: &Plan) -> Result<Condition> {
+    let (mut lefts, mut rights): (Vec<Arc<dyn PhysicalExpr>>, Vec<_>) = (Vec::new(), Vec::new());
+    for (l, r) in &j.on {
+        refuse_unsupported(l)?;
+        refuse_unsupported(r)?;
+        let (l, r) = (physical(l, j.left.schema())?, physical(r, j.right.schema())?);
+        let wanted = l.data_type(&left.schema())?;
+        rights.push(cast(r, &right.schema(), wanted)?);
+        lefts.push(l);
+    }
+    let residual = match &j.filter {
+        None => None,
+        Some(filter) => {
+            refuse_unsupported(filter)?;
+            let both: DFSchema = j.left.schema().join(j.right.schema())?;
+            Some(Residual::new(physical(filter, &both)?, &left.schema(), &right.schema())?)
+        }
+    };
+    let nulls_equal = j.null_equality == NullEquality::NullEqualsNull;
+    Ok(Condition { keys: [lefts, rights], nulls_equal, residual })
+}
+
+/// Whether both sides are results of the same windows; false if neither is windowed.
+fn windowed(left: &Plan, right: &Plan) -> Result<bool> {
+    let (l, r) = (left.properties(), right.properties());
+    let name = |window: &Option<WindowKind>| if window.is_some() { "windowed" } else { "non-windowed" };
+    match (&l.window, &r.window) {
+        (None, None) => Ok(false),
+        (Some(WindowKind::Session(_)), _) | (_, Some(WindowKind::Session(_))) => Err(refusal(
+            "can't handle session windows in joins",
+            "join before the GROUP BY session(...), or use tumble or hop on both sides",
+        )),
+        (Some(a), Some(b)) if a != b => Err(refusal(
+            &format!("can't join different windows: left is {a}, right is {b}"),
+            "group both sides by the same window",
+        )),
+        (Some(_), Some(_)) if l.updating || r.updating => Err(refusal(
+            "a windowed join of rows that are taken back again is not supported",
+            "join the windows first, then aggregate",
+        )),
+        (Some(_), Some(_)) => Ok(true),
+        (l, r) => Err(refusal(
+            &format!("can't handle mixed windowing between left ({}) and right ({})", name(l), name(r)),
+            "group both sides by the same window, or neither",
+        )),
+    }
+}
+
+/// `x NOT IN (...)` is not true where x is null; where the list may hold nulls it is refused.
+fn not_null_keys(j: &logical_expr::Join, mut left: Plan) -> Result<Plan> {
+    for (l, r) in &j.on {
+        if r.nullable(j.right.schema())? {
+            return Err(refusal(
+                &format!("NOT IN over '{r}', which may be null: one null would take back all rows"),
+                "write NOT EXISTS (SELECT 1 FROM ... WHERE ...), or declare the column NOT NULL",
+            ));
+        }
+        if l.nullable(j.left.schema())? {
+            let schema = left.schema();
+            left = left.over(Filter { predicate: is_not_null(physical(l, j.left.schema())?)?, schema });
+        }
+    }
+    Ok(left)
+}
+
+fn refusal(message: &str, fix: &str) -> Error {
+    Error::Query(SqlError { message: message.into(), fix: Some(fix.into()), ..SqlError::default() })
 }

@@ -1,0 +1,28 @@
+//! Joins: one vectorised kernel, four operators.
+//!
+//! ```text
+//! columns ─> Condition ─> KeyTable (key ids) ─> Store (rows by key) ─> Probe (pairs) ─> Condition (residual) ─> Changes
+//! ```
+//!
+//! | operator | joins | keeps |
+//! |---|---|---|
+//! | [`windowed`] | results of equal windows | both sides until the window has closed |
+//! | [`streaming`] | rows whenever they come, with retractions; intervals of event time | rows until a TTL or the interval has passed |
+//! | [`as_of`] | each left row with the newest right row of its key at its time | the newest right row of each key |
+//! | [`lookup`] | rows with a table that was loaded at the start | the table |
+
+pub mod condition;
+mod late;
+pub mod output;
+mod probe;
+mod saved;
+mod store;
+pub mod streaming;
+mod updates;
+pub mod windowed;
+
+/// No row, no key.
+const NONE: u32 = u32::MAX;
+
+/// Pairs that are looked at together.
+const PAIRS: usize = 32 * 1024;

@@ -1,0 +1,265 @@
+//! State by key: one row of columns per key, found by hash, replaced in place, written to checkpoints as what changed.
+//!
+//! ```text
+//! keys of a batch --> row numbers --> read columns, compute, write columns --> the changed rows, at a checkpoint
+//! ```
+//!
+//! A row's number holds until [`KeyedState::retain`]. Nothing here costs more than the rows touched, except `retain`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatchOptions, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use super::StateChange;
+use super::columns::{Column, column};
+use crate::error::{Error, Result};
+
+/// A state in more files than this is written anew as one.
+const FILES_MAX: usize = 32;
+
+/// Names the part of an operator's state that a state file holds, in the metadata of its schema.
+const PART: &str = "part";
+
+const NONE: u32 = u32::MAX;
+
+/// Rows by key. *Shape* in state files: the key columns, then the value columns.
+pub struct KeyedState {
+    name: String,
+    key_schema: SchemaRef,
+    values: Vec<FieldRef>,
+    /// From key to row; `None` without key columns: then there is one row.
+    index: Option<Box<dyn GroupValues>>,
+    /// The keys' columns, then the values'.
+    columns: Vec<Box<dyn Column>>,
+    len: usize,
+    ids: Vec<usize>,
+    /// Scratch: a row's number among those that a batch touches.
+    numbers: Vec<u32>,
+    changed: Vec<u32>,
+    is_changed: Vec<bool>,
+}
+
+/// The rows of a state that a batch touches, each once, in the order of their first appearance.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// The rows.
+    pub rows: Vec<u32>,
+    /// For each, the first row of the batch with its key.
+    pub first: Vec<u32>,
+    /// For each row of the batch, the number of its key among `rows`.
+    pub number: Vec<usize>,
+    /// Rows from this one on are new.
+    pub known: u32,
+}
+
+impl Touched {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+impl KeyedState {
+    /// An empty one. `name` says which part of an operator's state it is.
+    pub fn new(name: impl Into<String>, keys: &[FieldRef], values: Vec<FieldRef>) -> Result<Self> {
+        let key_schema = Arc::new(Schema::new(keys.to_vec()));
+        Ok(Self {
+            name: name.into(),
+            index: index(&key_schema)?,
+            columns: keys.iter().chain(&values).map(|f| column(f.data_type())).collect(),
+            key_schema,
+            values,
+            len: 0,
+            ids: Vec::new(),
+            numbers: Vec::new(),
+            changed: Vec::new(),
+            is_changed: Vec::new(),
+        })
+    }
+
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many key columns.
+    pub fn key_count(&self) -> usize {
+        self.key_schema.fields().len()
+    }
+
+    /// Finds the rows of a batch's keys, and adds those that are missing; their values must be written next.
+    pub fn touch(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Touched> {
+        let mut touched = Touched { known: self.len as u32, ..Touched::default() };
+        match &mut self.index {
+            Some(index) => {
+                index.intern(keys, &mut self.ids)?;
+                self.len = index.len();
+            }
+            None => {
+                self.ids.clear();
+                self.ids.resize(rows, 0);
+                self.len = self.len.max(rows.min(1));
+            }
+        }
+        self.numbers.resize(self.len, NONE);
+        touched.number.reserve(rows);
+        for (at, id) in self.ids.iter().enumerate() {
+            let Some(number) = self.numbers.get_mut(*id) else { continue };
+            if *number == NONE {
+                *number = touched.rows.len() as u32;
+                touched.rows.push(*id as u32);
+                touched.first.push(at as u32);
+            }
+            touched.number.push(*number as usize);
+        }
+        for row in &touched.rows {
+            self.numbers.iter_mut().skip(*row as usize).take(1).for_each(|n| *n = NONE);
+        }
+        if self.len > touched.known as usize {
+            self.add(keys, &touched)?;
+        }
+        Ok(touched)
+    }
+
+    fn add(&mut self, keys: &[ArrayRef], touched: &Touched) -> Result<()> {
+        let fresh = touched.rows.iter().zip(&touched.first).filter(|(row, _)| **row >= touched.known);
+        let (rows, first): (Vec<u32>, Vec<u32>) = fresh.map(|(r, f)| (*r, *f)).unzip();
+        let first = UInt32Array::from(first);
+        self.columns.iter_mut().for_each(|c| c.resize(self.len));
+        self.is_changed.resize(self.len, false);
+        for (column, key) in self.columns.iter_mut().zip(keys) {
+            column.write(&rows, &take(key, &first, None)?)?;
+        }
+        Ok(())
+    }
+
+    /// The key columns of some rows.
+    pub fn keys(&self, rows: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.columns.iter().take(self.key_schema.fields().len()).map(|c| c.read(rows)).collect()
+    }
+
+    /// `count` value columns of some rows, from value column `from` on.
+    pub fn read(&self, rows: &[u32], from: usize, count: usize) -> Result<Vec<ArrayRef>> {
+        let skip = self.key_schema.fields().len() + from;
+        self.columns.iter().skip(skip).take(count).map(|c| c.read(rows)).collect()
+    }
+
+    /// Writes value columns of some rows, from value column `from` on.
+    pub fn write(&mut self, rows: &[u32], from: usize, values: &[ArrayRef]) -> Result<()> {
+        let skip = self.key_schema.fields().len() + from;
+        for (column, values) in self.columns.iter_mut().skip(skip).zip(values) {
+            column.write(rows, values)?;
+        }
+        for row in rows {
+            if let Some(changed) = self.is_changed.get_mut(*row as usize).filter(|c| !**c) {
+                *changed = true;
+                self.changed.push(*row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops all rows but these, which get new numbers below their count; memory is given back.
+    pub fn retain(&mut self, rows: &[u32]) -> Result<()> {
+        let mut kept = Self::new(self.name.clone(), self.key_schema.fields(), self.values.clone())?;
+        let touched = kept.touch(&self.keys(rows)?, rows.len())?;
+        let keys = self.key_schema.fields().len();
+        for (to, from) in kept.columns.iter_mut().zip(&self.columns).skip(keys) {
+            to.write(&touched.rows, &from.read(rows)?)?;
+        }
+        for (new, old) in touched.rows.iter().zip(rows) {
+            if self.is_changed.get(*old as usize).copied().unwrap_or(false) {
+                kept.is_changed.iter_mut().skip(*new as usize).take(1).for_each(|c| *c = true);
+                kept.changed.push(*new);
+            }
+        }
+        *self = kept;
+        Ok(())
+    }
+
+    /// Some rows, or all, as a batch of keys and values.
+    fn batch(&self, rows: &[u32]) -> Result<RecordBatch> {
+        let columns = self.columns.iter().map(|c| c.read(rows)).collect::<Result<Vec<_>>>()?;
+        let fields: Vec<FieldRef> = self
+            .key_schema
+            .fields()
+            .iter()
+            .chain(&self.values)
+            .zip(&columns)
+            .map(|(f, c)| Arc::new(f.as_ref().clone().with_data_type(c.data_type().clone()).with_nullable(true)))
+            .collect();
+        let schema = Schema::new_with_metadata(fields, HashMap::from([(PART.to_string(), self.name.clone())]));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)?)
+    }
+
+    /// What changed in the parts of an operator's state since the last call, for a checkpoint.
+    pub fn snapshot<'a>(parts: impl IntoIterator<Item = &'a mut Self>, files: usize) -> Result<StateChange> {
+        let mut batches = Vec::new();
+        for part in parts {
+            let changed = std::mem::take(&mut part.changed);
+            for row in &changed {
+                part.is_changed.iter_mut().skip(*row as usize).take(1).for_each(|c| *c = false);
+            }
+            let rows = if files >= FILES_MAX { (0..part.len as u32).collect() } else { changed };
+            if !rows.is_empty() {
+                batches.push(part.batch(&rows)?);
+            }
+        }
+        Ok(match (files >= FILES_MAX, batches.is_empty()) {
+            (true, _) => StateChange::Replace(batches),
+            (false, true) => StateChange::None,
+            (false, false) => StateChange::Append { batches, needed_until: i64::MAX },
+        })
+    }
+
+    /// Takes back its share of what [`KeyedState::snapshot`] gave: of several rows with one key, the last counts.
+    pub fn restore(&mut self, state: &[RecordBatch]) -> Result<()> {
+        for batch in state {
+            if batch.schema().metadata().get(PART) != Some(&self.name) {
+                continue;
+            }
+            if batch.num_columns() != self.columns.len() {
+                return Err(Error::Corrupt(format!("a state file of '{}' has other columns than the plan", self.name)));
+            }
+            let (keys, values) = batch.columns().split_at(self.key_schema.fields().len());
+            let touched = self.touch(keys, batch.num_rows())?;
+            self.write(&touched.rows, 0, values)?;
+        }
+        self.changed.clear();
+        self.is_changed.iter_mut().for_each(|c| *c = false);
+        Ok(())
+    }
+
+    /// Bytes held, roughly.
+    pub fn bytes(&self) -> usize {
+        self.index.as_ref().map_or(0, |i| i.size())
+            + self.columns.iter().map(|c| c.bytes()).sum::<usize>()
+            + self.numbers.capacity() * size_of::<u32>()
+            + self.changed.capacity() * size_of::<u32>()
+            + self.is_changed.capacity()
+    }
+}
+
+fn index(keys: &SchemaRef) -> Result<Option<Box<dyn GroupValues>>> {
+    if keys.fields().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(new_group_values(keys.clone(), &GroupOrdering::None)?))
+}

@@ -1,0 +1,115 @@
+//! A worker's share of an updating aggregate: each batch becomes one state per group.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
+use arrow::record_batch::RecordBatch;
+use datafusion::logical_expr::EmitTo;
+
+use crate::error::{Error, Result};
+use crate::message::{Rows, SliceState};
+use crate::operators::accumulate::{Aggregation, Inputs};
+use crate::operators::expiry::Expiry;
+use crate::operators::failing::of_good_rows;
+use crate::operators::{Operator, Output};
+
+/// Of this many batches one is tried, where earlier ones had hardly fewer groups than rows.
+const TRY_EVERY: u32 = 32;
+
+/// Aggregates batch by batch, and keeps nothing between them. Rows pass as they are where that gains nothing, or where
+/// a key may expire within the batch.
+pub(super) struct Share {
+    aggregation: Arc<Aggregation>,
+    expiry: Expiry,
+    /// So many batches pass as they are.
+    pass: u32,
+}
+
+impl Share {
+    pub(super) fn new(aggregation: Arc<Aggregation>, keep: i64) -> Self {
+        Self { aggregation, expiry: Expiry::new(keep), pass: 0 }
+    }
+}
+
+impl Operator for Share {
+    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let now = Expiry::now(&rows);
+        if self.pass > 0 || self.expiry.within(&rows, &now) {
+            self.pass = self.pass.saturating_sub(1);
+            out.batches.push(rows);
+            return Ok(());
+        }
+        let aggregation = self.aggregation.clone();
+        for (rows, inputs) in of_good_rows(rows, out, &|rows| aggregation.inputs(&rows.batch))? {
+            self.aggregate(rows, &inputs, out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Share {
+    fn aggregate(&mut self, rows: Rows, inputs: &Inputs, out: &mut Output) -> Result<()> {
+        let aggregation = &self.aggregation;
+        let now = Expiry::now(&rows);
+        let mut groups = Vec::new();
+        let mut table = aggregation.group_table()?;
+        let count = match &mut table {
+            Some(table) => {
+                table.intern(&inputs.groups, &mut groups)?;
+                table.len()
+            }
+            None => {
+                groups.resize(inputs.rows, 0);
+                1
+            }
+        };
+        if count * 2 > inputs.rows && inputs.rows > 1 {
+            self.pass = TRY_EVERY;
+            out.batches.push(rows);
+            return Ok(());
+        }
+        let (mut first, mut newest) = (vec![i64::MIN; count], vec![i64::MIN; count]);
+        for ((group, time), now) in groups.iter().zip(rows.time.values()).zip(&now) {
+            if let (Some(first), Some(newest)) = (first.get_mut(*group), newest.get_mut(*group)) {
+                if *newest == i64::MIN {
+                    *first = *now;
+                }
+                *newest = (*newest).max(*time);
+            }
+        }
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(first)), Arc::new(Int64Array::from(newest))];
+        if let Some(mut table) = table {
+            columns.extend(table.emit(EmitTo::All)?);
+        }
+        let accumulators = aggregation.accumulators()?;
+        for ((mut a, arguments), filter) in accumulators.into_iter().zip(&inputs.arguments).zip(&inputs.filters) {
+            a.update_batch(arguments, &groups, filter.as_ref(), count)?;
+            columns.extend(a.state(EmitTo::All)?);
+        }
+        let groups = batch(columns)?;
+        out.slices.push(SliceState { start: 0, first_window_end: 0, groups });
+        Ok(())
+    }
+}
+
+/// The columns of a share travel by position.
+fn batch(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    let field = |(i, c): (usize, &ArrayRef)| -> FieldRef {
+        Arc::new(Field::new(i.to_string(), DataType::clone(c.data_type()), true))
+    };
+    let fields: Vec<FieldRef> = columns.iter().enumerate().map(field).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// What a share sent: the time at the first row of each group, that of the newest, keys, states.
+pub(super) fn read(slice: &SliceState, keys: usize) -> Result<(&[i64], &[i64], &[ArrayRef], &[ArrayRef])> {
+    let [first, newest, rest @ ..] = slice.groups.columns() else {
+        return Err(Error::Bug("a share of an updating aggregate lacks its times".into()));
+    };
+    let (keys, states) = rest.split_at(keys.min(rest.len()));
+    Ok((first.as_primitive::<Int64Type>().values(), newest.as_primitive::<Int64Type>().values(), keys, states))
+}
