@@ -94,6 +94,7 @@ impl Aggregation {
         let mut filters = Vec::with_capacity(self.aggregates.len());
         for aggregate in &self.aggregates {
             let function = &aggregate.function;
+            // As DataFusion does: the columns of its own ORDER BY come after the arguments.
             let order = function.order_bys().iter().map(|o| column(&o.expr));
             arguments.push(function.expressions().iter().map(column).chain(order).collect::<Result<Vec<_>>>()?);
             filters.push(match &aggregate.filter {

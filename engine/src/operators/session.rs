@@ -331,6 +331,10 @@ impl Operator for Session {
     }
 
     fn snapshot(&mut self, _files: usize) -> Result<StateChange> {
+        // Without a session some accumulators have no state to give, not even its columns.
+        if self.open.slots.is_empty() {
+            return Ok(StateChange::Replace(Vec::new()));
+        }
         let (keys, slots, states) = self.drain()?;
         let all: Vec<u32> = (0..slots.len() as u32).collect();
         self.put_back(&keys, &slots, &states, all)?;

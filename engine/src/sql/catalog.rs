@@ -7,12 +7,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::column_type::arrow_type;
+use super::column_type::{arrow_type, sql_type, unsupported_type};
 use super::functions::Functions;
 use super::parse::{Column, CreateTable, Place, Source, fold, place_of_name};
 use super::planner::Planner;
 use crate::connectors::Connector;
-use crate::error::{Error, Result};
+use crate::connectors::options::OptionValue;
+use crate::error::{Error, Result, SqlError};
 use crate::time::{DAY, SECOND};
 
 /// How long a partition may be silent before it no longer holds the watermark back, unless `idle_timeout` says otherwise.
@@ -48,7 +49,7 @@ pub struct Table {
     pub primary_key: Vec<usize>,
 }
 
-/// A duration of event time in nanoseconds, a day unless set.
+/// A duration of event time in nanoseconds, a day unless set; zero: for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpdatingTtl(pub i64);
 
@@ -72,6 +73,25 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// `SET name = value`.
+    pub fn set(&mut self, name: &str, value: OptionValue) -> Result<()> {
+        if name != "updating_ttl" {
+            return Err(Error::sql(format!("invalid option '{name}'; supported options are 'updating_ttl'")));
+        }
+        self.updating_ttl = match value {
+            OptionValue::Duration(ttl) if ttl >= 0 => UpdatingTtl(ttl),
+            OptionValue::Number(n) if n == "0" => UpdatingTtl(0),
+            _ => {
+                return Err(Error::Query(SqlError {
+                    message: "updating_ttl must be an interval of zero or more".into(),
+                    fix: Some("write SET updating_ttl = INTERVAL '1 day'; zero keeps everything for ever".into()),
+                    ..SqlError::default()
+                }));
+            }
+        };
+        Ok(())
+    }
+
     /// Declares a table.
     pub fn create(
         &mut self,
@@ -162,12 +182,7 @@ fn columns(source: Source<'_>, written: &[Column]) -> Result<(SchemaRef, SchemaR
     for c in written {
         let name = fold(&c.name);
         let Some(data_type) = arrow_type(&c.data_type) else {
-            let fix = "use BOOLEAN, an integer or float type, DECIMAL, TEXT, BYTEA, DATE, TIME, TIMESTAMP (UTC, without time zone), STRUCT<...> or TYPE[]";
-            return Err(source.error(
-                place_of_name(&c.name),
-                format!("unsupported SQL type '{}' of column '{name}'", c.data_type),
-                Some(fix.into()),
-            ));
+            return Err(unsupported_type(source, place_of_name(&c.name), &c.data_type, &format!("column '{name}'")));
         };
         if fields.iter().any(|f| *f.name() == name) {
             return Err(source.error(place_of_name(&c.name), format!("column '{name}' is declared twice"), None));
@@ -193,7 +208,7 @@ fn event_time(source: Source<'_>, schema: &Schema, column: &str, place: Option<P
     match field.data_type() {
         DataType::Timestamp(TimeUnit::Nanosecond, None) => Ok(at),
         other => {
-            let message = format!("event time column '{column}' has type {other}, but expected TIMESTAMP");
+            let message = format!("event time column '{column}' has type {}, but expected TIMESTAMP", sql_type(other));
             Err(source.error(place, message, Some("declare it TIMESTAMP, or add a generated TIMESTAMP column".into())))
         }
     }

@@ -1,4 +1,4 @@
-//! The functions that SQL can call: DataFusion's, the window functions, `percentile_disc`.
+//! The functions that SQL can call: DataFusion's, the window functions, JSON, `percentile_disc`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,11 +9,14 @@ use datafusion::common::exec_err;
 use datafusion::common::plan_err;
 use datafusion::config::ConfigOptions;
 use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
 };
+use datafusion::optimizer::analyzer::Analyzer;
 
+use super::json::{self, JsonOperators, JsonTypes};
 use super::percentile_disc::percentile_disc_udaf;
 use crate::operators::window::window_type;
 
@@ -31,6 +34,8 @@ pub struct Functions {
     pub window: BTreeMap<String, Arc<WindowUDF>>,
     /// What gives operators such as `[...]` their meaning.
     pub planners: Vec<Arc<dyn ExprPlanner>>,
+    /// What changes calls before anything else is known of a query.
+    pub rewrites: Vec<Arc<dyn FunctionRewrite + Send + Sync>>,
     /// Planning options.
     pub options: Arc<ConfigOptions>,
 }
@@ -42,10 +47,12 @@ impl Default for Functions {
             aggregate: BTreeMap::new(),
             window: BTreeMap::new(),
             planners: SessionStateDefaults::default_expr_planners(),
+            rewrites: vec![Arc::new(JsonTypes)],
             options: Arc::new(ConfigOptions::default()),
         };
         let windows = WINDOW_FUNCTIONS.iter().map(|(name, n)| Arc::new(ScalarUDF::from(WindowFunction::new(name, *n))));
-        for f in SessionStateDefaults::default_scalar_functions().into_iter().chain(windows) {
+        functions.planners.insert(0, Arc::new(JsonOperators));
+        for f in SessionStateDefaults::default_scalar_functions().into_iter().chain(windows).chain(json::functions()) {
             functions.add_scalar(f);
         }
         for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain([percentile_disc_udaf()]) {
@@ -64,6 +71,16 @@ impl Functions {
         for name in f.aliases().iter().chain([&f.name().to_string()]) {
             self.scalar.insert(name.clone(), f.clone());
         }
+    }
+
+    /// DataFusion's analysis of a plan, with our rewrites first.
+    pub fn analyzer(&self) -> Analyzer {
+        Analyzer { function_rewrites: self.rewrites.clone(), ..Analyzer::new() }
+    }
+
+    /// Whether a function of any kind has this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.scalar.contains_key(name) || self.aggregate.contains_key(name) || self.window.contains_key(name)
     }
 
     /// Adds an aggregate function under its name and aliases.

@@ -1,16 +1,20 @@
 //! Text to statements. The only module that knows the parser.
 //!
-//! DDL is ours (sqlparser has no `WATERMARK FOR` or `METADATA FROM`): a `CREATE TABLE` is read here, with sqlparser's
-//! pieces for names, types and expressions; everything else is sqlparser's.
+//! DDL is ours (sqlparser has no `WATERMARK FOR` or `METADATA FROM`): `CREATE TABLE`, `CREATE FUNCTION` and `SET` are read
+//! here, with sqlparser's pieces for names, types and expressions; everything else is sqlparser's.
+
+mod create_function;
+mod create_table;
+mod dialect;
 
 use datafusion::sql::sqlparser::ast::{self, Expr, Ident, Query, Spanned};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::connectors::options::{OptionValue, Options};
 use crate::error::{Error, Result, SqlError};
+use dialect::PipelineDialect;
 
 /// Expressions nested deeper than this are refused: the parser and the planner recurse.
 const DEPTH_MAX: usize = 100;
@@ -97,8 +101,30 @@ pub enum Statement {
         /// The rows.
         query: Box<Query>,
     },
+    /// `CREATE FUNCTION ... RETURN expression`
+    CreateFunction(CreateFunction),
+    /// `SET name = value`: holds for the statements after it.
+    Set {
+        /// The option.
+        name: String,
+        /// Its value.
+        value: OptionValue,
+    },
     /// A bare query: its rows go to standard output.
     Query(Box<Query>),
+}
+
+/// A function as written.
+#[derive(Debug)]
+pub struct CreateFunction {
+    /// Its name.
+    pub name: Ident,
+    /// Names and SQL types of its arguments.
+    pub arguments: Vec<(Ident, ast::DataType)>,
+    /// The SQL type of its value.
+    pub returns: ast::DataType,
+    /// `RETURN expression`, over the arguments.
+    pub body: Expr,
 }
 
 /// A table as written.
@@ -112,6 +138,8 @@ pub struct CreateTable {
     pub watermark: Option<(Ident, Option<Expr>)>,
     /// `WITH (...)`
     pub options: Options,
+    /// `PARTITIONED BY (...)`
+    pub partitioned_by: Vec<Expr>,
     /// `AS query`
     pub query: Option<Box<Query>>,
 }
@@ -135,10 +163,14 @@ pub struct Column {
 
 /// Reads all statements of a text.
 pub fn parse(source: Source<'_>) -> Result<Vec<Placed>> {
-    let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, source.text)
+    let dialect = PipelineDialect;
+    let mut tokens = Tokenizer::new(&dialect, source.text)
         .tokenize_with_location()
         .map_err(|e| source.error(Some((e.location.line, e.location.column)), lower_first(&e.message), None))?;
+    // This dialect reads `?` as a parameter; a pipeline has none, so it is the JSON operator.
+    for token in tokens.iter_mut().filter(|t| t.token == Token::Placeholder("?".into())) {
+        token.token = Token::Question;
+    }
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(DEPTH_MAX)
         .with_tokens_with_locations(super::window_table::rewrite(tokens));
@@ -183,7 +215,13 @@ pub fn place_of_name(name: &Ident) -> Option<Place> {
 fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Result<Statement> {
     let parsed = |r: Result<Statement, ParserError>| r.map_err(|e| source.parser_error(e));
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::TABLE]) {
-        return create_table(source, parser);
+        return create_table::parse(source, parser);
+    }
+    if parser.parse_keywords(&[Keyword::CREATE, Keyword::FUNCTION]) {
+        return create_function::parse(source, parser);
+    }
+    if parser.parse_keyword(Keyword::SET) {
+        return set(source, parser);
     }
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::TEMPORARY, Keyword::TABLE]) {
         return Err(source.error(
@@ -194,7 +232,7 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
     }
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::VIEW]) {
         return parsed((|| {
-            let name = parser.parse_object_name(false)?.to_string();
+            let name = name_of(&parser.parse_object_name(false)?);
             parser.expect_keyword(Keyword::AS)?;
             Ok(Statement::CreateView { name, query: parser.parse_query()? })
         })());
@@ -214,12 +252,22 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
         return parsed(parser.parse_query().map(Statement::Query));
     }
     let found = parser.peek_token();
-    let fix = "write CREATE TABLE, CREATE VIEW, INSERT INTO ... SELECT, or SELECT".to_string();
+    let fix = "write CREATE TABLE, CREATE VIEW, CREATE FUNCTION, SET, INSERT INTO ... SELECT, or SELECT".to_string();
     Err(source.error(
         Some(place),
         format!("{} is not supported in a pipeline", found.token.to_string().to_uppercase()),
         Some(fix),
     ))
+}
+
+/// `SET name = value`, also with `TO`.
+fn set(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Statement> {
+    let at = |e| source.parser_error(e);
+    let name = name_of(&parser.parse_object_name(false).map_err(at)?);
+    if !parser.parse_keyword(Keyword::TO) {
+        parser.expect_token(&Token::Eq).map_err(at)?;
+    }
+    Ok(Statement::Set { name, value: create_table::option_value(source, parser)? })
 }
 
 /// The last part of a possibly quoted name, folded as DataFusion folds identifiers: unquoted names to lower case.
@@ -231,133 +279,4 @@ fn name_of(name: &ast::ObjectName) -> String {
 /// An identifier as DataFusion sees it.
 pub fn fold(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
-}
-
-fn create_table(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Statement> {
-    let at = |e| source.parser_error(e);
-    let _optional = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
-    let name = name_of(&parser.parse_object_name(false).map_err(at)?);
-    let mut table =
-        CreateTable { name, columns: Vec::new(), watermark: None, options: Options::default(), query: None };
-    if parser.consume_token(&Token::LParen) {
-        loop {
-            column_or_watermark(source, parser, &mut table)?;
-            if !parser.consume_token(&Token::Comma) {
-                break;
-            }
-        }
-        parser.expect_token(&Token::RParen).map_err(at)?;
-    }
-    if parser.parse_keyword(Keyword::WITH) {
-        table.options = options(source, parser)?;
-    }
-    if parser.parse_keyword(Keyword::AS) {
-        table.query = Some(parser.parse_query().map_err(at)?);
-        if table.options.is_empty() && table.columns.is_empty() {
-            let query = table.query.take().ok_or_else(|| Error::Bug("a query vanished".into()))?;
-            return Ok(Statement::CreateView { name: table.name, query });
-        }
-    }
-    Ok(Statement::CreateTable(table))
-}
-
-fn column_or_watermark(source: Source<'_>, parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> {
-    let at = |e| source.parser_error(e);
-    let first = parser.peek_token();
-    let second = parser.peek_nth_token(1).token;
-    let is = |t: &Token, word: &str| matches!(t, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word));
-    if is(&first.token, "watermark") && is(&second, "for") {
-        parser.next_token();
-        parser.next_token();
-        if table.watermark.is_some() {
-            return Err(source.error(Some(place(&first)), "only one WATERMARK FOR is allowed per table", None));
-        }
-        let column = parser.parse_identifier().map_err(at)?;
-        let expression = if parser.parse_keyword(Keyword::AS) { Some(parser.parse_expr().map_err(at)?) } else { None };
-        table.watermark = Some((column, expression));
-        return Ok(());
-    }
-    for constraint in ["primary", "unique", "foreign", "check", "constraint"] {
-        if is(&first.token, constraint) && !matches!(second, Token::Word(_))
-            || is(&first.token, "primary") && is(&second, "key")
-        {
-            let fix = "write PRIMARY KEY after the column's type".to_string();
-            return Err(source.error(Some(place(&first)), "unsupported table constraint", Some(fix)));
-        }
-    }
-    let name = parser.parse_identifier().map_err(at)?;
-    let data_type = parser.parse_data_type().map_err(at)?;
-    let mut column = Column { name, data_type, nullable: true, generated: None, primary_key: false, metadata: None };
-    loop {
-        if parser.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
-            column.nullable = false;
-        } else if parser.parse_keyword(Keyword::NULL) {
-        } else if parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
-            (column.nullable, column.primary_key) = (false, true);
-        } else if parser.parse_keywords(&[Keyword::GENERATED, Keyword::ALWAYS, Keyword::AS]) {
-            parser.expect_token(&Token::LParen).map_err(at)?;
-            column.generated = Some(parser.parse_expr().map_err(at)?);
-            parser.expect_token(&Token::RParen).map_err(at)?;
-            let _optional = parser.parse_keyword(Keyword::STORED);
-        } else if is(&parser.peek_token().token, "metadata") {
-            parser.next_token();
-            parser.expect_keyword(Keyword::FROM).map_err(at)?;
-            column.metadata = Some(parser.parse_literal_string().map_err(at)?);
-        } else {
-            table.columns.push(column);
-            return Ok(());
-        }
-    }
-}
-
-/// `(key = value, ...)`; keys bare (dots allowed) or quoted.
-fn options(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Options> {
-    let at = |e| source.parser_error(e);
-    parser.expect_token(&Token::LParen).map_err(at)?;
-    let mut options = Options::default();
-    loop {
-        let first = parser.peek_token();
-        let key = match parser.peek_token().token {
-            Token::SingleQuotedString(key) => {
-                parser.next_token();
-                key
-            }
-            _ => name_of(&parser.parse_object_name(false).map_err(at)?),
-        };
-        parser.expect_token(&Token::Eq).map_err(at)?;
-        let value = option_value(source, parser)?;
-        if options.insert(key.clone(), value, place(&first)) {
-            return Err(source.error(Some(place(&first)), format!("option '{key}' is given twice"), None));
-        }
-        if !parser.consume_token(&Token::Comma) {
-            break;
-        }
-    }
-    parser.expect_token(&Token::RParen).map_err(at)?;
-    Ok(options)
-}
-
-fn option_value(source: Source<'_>, parser: &mut Parser<'_>) -> Result<OptionValue> {
-    let token = parser.peek_token();
-    let value = match &token.token {
-        Token::SingleQuotedString(s) => OptionValue::Text(s.clone()),
-        Token::Number(n, _) => OptionValue::Number(n.clone()),
-        Token::Word(w) if w.keyword == Keyword::INTERVAL => {
-            let e = parser.parse_expr().map_err(|e| source.parser_error(e))?;
-            return super::duration::of_expression(&e).map(OptionValue::Duration).ok_or_else(|| {
-                source.error(Some(place(&token)), "expected an interval such as INTERVAL '10 seconds'", None)
-            });
-        }
-        Token::Word(w) => OptionValue::Text(w.value.clone()),
-        other => {
-            let fix = "write 'text', a number, true, false or INTERVAL '...'".to_string();
-            return Err(source.error(
-                Some(place(&token)),
-                format!("expected an option's value, found {other}"),
-                Some(fix),
-            ));
-        }
-    };
-    parser.next_token();
-    Ok(value)
 }

@@ -23,7 +23,6 @@ use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource};
-use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::physical_expr::expressions::{cast, col};
@@ -72,7 +71,7 @@ impl<'a> Planner<'a> {
     pub fn query(&self, query: Query) -> Result<Plan> {
         let place = place_of(&query);
         let plan = self.view(query)?;
-        let plan = optimize(plan, &self.provider.functions.options).map_err(|e| self.error(e, place))?;
+        let plan = optimize(plan, self.provider.functions).map_err(|e| self.error(e, place))?;
         self.convert(&plan).map_err(|e| self.source.locate(e, place))
     }
 
@@ -114,8 +113,14 @@ impl<'a> Planner<'a> {
         Ok(cast(e, schema, DataType::Timestamp(TimeUnit::Nanosecond, None))?)
     }
 
-    /// An expression over the columns of a table, coerced and simplified.
     fn expression(&self, schema: &SchemaRef, e: ast::Expr, place: Option<Place>) -> Result<Arc<dyn PhysicalExpr>> {
+        let place = place_of(&e).or(place);
+        let (e, schema) = self.over_columns(schema, e, place)?;
+        physical(&e, &schema).map_err(|e| self.source.locate(e, place))
+    }
+
+    /// An expression over some columns, coerced and simplified.
+    pub fn over_columns(&self, schema: &SchemaRef, e: ast::Expr, place: Option<Place>) -> Result<(Expr, DFSchemaRef)> {
         let place = place_of(&e).or(place);
         let plan = (|| {
             let source: Arc<dyn TableSource> = Arc::new(StreamTable { schema: schema.clone(), view: None });
@@ -124,7 +129,11 @@ impl<'a> Planner<'a> {
             let e = self.to_rel().sql_to_expr(e, &df_schema, &mut PlannerContext::new())?;
             let e = e.alias("e");
             let unqualified = LogicalPlanBuilder::from(scan).project([e])?.build()?;
-            let plan = Analyzer::new().execute_and_check(unqualified, &self.provider.functions.options, |_, _| {})?;
+            let plan = self.provider.functions.analyzer().execute_and_check(
+                unqualified,
+                &self.provider.functions.options,
+                |_, _| {},
+            )?;
             // Some functions exist only until they are simplified; no rule that moves columns may run here.
             let optimizer = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
             optimizer.optimize(plan, &OptimizerContext::new(), |_, _| {})
@@ -132,7 +141,7 @@ impl<'a> Planner<'a> {
         .map_err(|e| self.error(e, place))?;
         match &plan {
             LogicalPlan::Projection(p) => match p.expr.first() {
-                Some(e) => physical(e, p.input.schema()).map_err(|e| self.source.locate(e, place)),
+                Some(e) => Ok((e.clone().unalias(), p.input.schema().clone())),
                 None => Err(Error::Bug("an expression vanished in analysis".into())),
             },
             other => Err(Error::Bug(format!("an expression became {}", other.display()))),

@@ -28,6 +28,12 @@ fn known(text: &str, help: Option<String>) -> Option<(String, Option<String>)> {
         let fix = (!guess.is_empty()).then(|| guess.replacen("Did", "did", 1));
         return Some((format!("there is no function {name}"), fix));
     }
+    for wrong in ["wrong number of arguments: ", "wrong types of arguments: "] {
+        // Of a function of ours; DataFusion puts its own words around it.
+        let Some((_, rest)) = text.split_once(wrong) else { continue };
+        let (told, _) = rest.split_once(". No function matches").unwrap_or((rest, ""));
+        return Some((format!("{wrong}{told}"), None));
+    }
     if let Some((_, rest)) = text.split_once("argument types '") {
         let (call, rest) = rest.split_once('\'')?;
         let candidates = rest.split_once("Candidate functions:").map_or("", |(_, c)| c);

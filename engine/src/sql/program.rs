@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::Query;
 
-use super::catalog::{Catalog, Table};
+use super::catalog::{Catalog, Table, UpdatingTtl};
 use super::functions::Functions;
 use super::parse::{Placed, Source, Statement, parse};
 use super::plan::Plan;
 use super::planner::{Planner, cast_to, reorder};
+use super::user_function;
 use crate::connectors::Connector;
 use crate::error::{Error, Result, SqlError};
 use crate::operators::changelog::Changelog;
@@ -39,9 +40,10 @@ pub struct Pipeline {
 }
 
 impl Program {
-    /// Declares everything in a text. After an error, what came before the failing statement is declared.
+    /// Declares everything in a text; `SET` holds to its end. After an error, what came before the failing statement is declared.
     pub fn execute(&mut self, text: &str, file: &str) -> Result<()> {
         let source = Source { text, file };
+        self.catalog.updating_ttl = UpdatingTtl::default();
         for Placed { statement, place } in parse(source)? {
             self.statement(source, place, statement).map_err(|e| source.locate(e, Some(place)))?;
         }
@@ -51,6 +53,7 @@ impl Program {
     /// As [`Program::execute`], but goes on after an error and gives all of them.
     pub fn check(&mut self, text: &str, file: &str) -> Vec<Error> {
         let source = Source { text, file };
+        self.catalog.updating_ttl = UpdatingTtl::default();
         let statements = match parse(source) {
             Ok(statements) => statements,
             Err(e) => return vec![e],
@@ -79,6 +82,8 @@ impl Program {
                 }
                 Ok(())
             }
+            Statement::CreateFunction(f) => user_function::create(source, &self.catalog, &mut self.functions, place, f),
+            Statement::Set { name, value } => self.catalog.set(&name, value),
             Statement::Insert { table, columns, query } => self.insert(source, table, &columns, *query),
             Statement::Query(query) => {
                 self.previews += 1;

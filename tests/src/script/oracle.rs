@@ -20,7 +20,11 @@ const STREAMING: [&str; 5] = ["tumble(", "hop(", "session(", "cumulate(", " emit
 /// The batch's answer by table; empty when the script has none to compare with.
 pub fn batch(script: &Script) -> Result<BTreeMap<String, Answer>, String> {
     let lower = script.sql.to_lowercase();
-    if script.no_batch.is_some() || script.batch.is_none() && STREAMING.iter().any(|w| lower.contains(w)) {
+    // Of files the engine alone knows the rows.
+    if !script.files.is_empty()
+        || script.no_batch.is_some()
+        || script.batch.is_none() && STREAMING.iter().any(|w| lower.contains(w))
+    {
         return Ok(BTreeMap::new());
     }
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
@@ -71,7 +75,7 @@ impl Batch<'_> {
                     let rows = frame.collect().await.map_err(|e| e.to_string())?;
                     self.insert(&table, schema, rows)?;
                 }
-                Statement::Query(_) => {}
+                Statement::Query(_) | Statement::CreateFunction(_) | Statement::Set { .. } => {}
             }
         }
         Ok(())

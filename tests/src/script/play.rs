@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use millstream::time::ManualClock;
+use millstream::time::{ManualClock, WATERMARK_MAX};
 use millstream::{Ack, Append, Engine, Error, Options, ProducerSequence, QueryLimits};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
@@ -17,11 +17,12 @@ use super::cells;
 use super::compare::Answer;
 use super::read::{DAY_ONE, Rows, Script, Step};
 
-/// The wall clock stands still, a day after the events, so that a rejected row has one time of arrival.
-const NOW: i64 = DAY_ONE + 86_400_000_000_000;
+/// The wall clock stands still, so that a rejected row has one time of arrival, at 2024-01-31: late enough that no event of
+/// January is in its future.
+const NOW: i64 = DAY_ONE + 30 * 86_400_000_000_000;
 
-/// What every producer promises at the end: 2199-01-01.
-const FAR: i64 = 7_226_582_400_000_000_000;
+/// What every producer promises at the end: that nothing follows, which closes every window and expires nothing.
+const END: i64 = WATERMARK_MAX;
 
 /// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -299,12 +300,12 @@ impl Player<'_> {
             }
         }
         for (table, producer) in producers {
-            engine.promise(&table, &producer, FAR).await?;
+            engine.promise(&table, &producer, END).await?;
         }
         if !self.script.files.is_empty() {
             let ended = |e: &Engine| {
                 let status = e.status();
-                status.pipelines.iter().filter(|p| !p.name.ends_with("__rejected")).all(|p| p.watermark >= FAR)
+                status.pipelines.iter().filter(|p| !p.name.ends_with("__rejected")).all(|p| p.watermark >= END)
             };
             self.wait_until(ended).await?;
         }

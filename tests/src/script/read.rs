@@ -66,6 +66,15 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The same table, producer and header, without rows yet: for rows after a line such as `checkpoint`.
+    fn continued(&self, i: usize) -> Option<Self> {
+        let Self::Rows { table, producer, rows } = self else { return None };
+        let rows = Rows { header: rows.header.clone(), rows: Vec::new(), lines: i..i };
+        Some(Self::Rows { table: table.clone(), producer: producer.clone(), rows })
+    }
+}
+
 /// The rows that a table must hold at the end.
 #[derive(Debug, Clone)]
 pub struct Expected {
@@ -161,10 +170,10 @@ impl Script {
             refusal.lines.end = i + 1;
             return Ok(Some(Part::Refusal));
         }
-        if let Some(what) = line.strip_prefix("== ") {
+        if let Some(what) = line.strip_prefix("== ").filter(|what| !what.starts_with("no ")) {
             return self.section(what.trim(), here).map(Some);
         }
-        if let Some(what) = line.strip_prefix("no ") {
+        if let Some(what) = line.strip_prefix("== ").unwrap_or(line).strip_prefix("no ") {
             match what.split_once(": ") {
                 Some(("batch", why)) => self.no_batch = Some(why.to_string()),
                 Some(("crash", why)) => self.no_crash = Some(why.to_string()),
@@ -248,10 +257,20 @@ impl Script {
                 }
                 return Ok(());
             }
-            Part::In => match self.steps.last_mut() {
-                Some(Step::Rows { rows, .. }) => rows,
-                _ => return blank(line),
-            },
+            Part::In => {
+                let continued = !matches!(self.steps.last(), Some(Step::Rows { .. }));
+                if continued && blank(line).is_ok() {
+                    return Ok(());
+                }
+                if continued {
+                    let again = self.steps.iter().rev().find_map(|s| s.continued(i)).ok_or("begin with `>> table`")?;
+                    self.steps.push(again);
+                }
+                match self.steps.last_mut() {
+                    Some(Step::Rows { rows, .. }) => rows,
+                    _ => return blank(line),
+                }
+            }
             Part::Out => match self.expected.last_mut() {
                 Some(expected) => &mut expected.rows,
                 None => return blank(line),
@@ -406,11 +425,14 @@ mod tests {
 
     #[test]
     fn a_script_in_its_parts() {
-        let text = "# Shows.\nSELECT 1;\n\n>> t by b  # why\na b\n1 null\nwatermark t 00:00:01\n<< o\na\n1\n";
+        let text = "# Shows.\nSELECT 1;\n>> t by b  # why\na b\n1 null\nwatermark t 00:00:01\n2 3\n<< o\na\n1\n";
         let script = Script::read("x.test", text).unwrap();
         assert_eq!(script.sql.lines().collect::<Vec<_>>()[..2], ["", "SELECT 1;"]);
         assert!(matches!(&script.steps[0], Step::Rows { table, producer, .. } if table == "t" && producer == "b"));
         assert!(matches!(&script.steps[1], Step::Watermark { producer, .. } if producer == "p"));
+        assert!(
+            matches!(&script.steps[2], Step::Rows { producer, rows, .. } if producer == "b" && rows.rows[0].0 == 7)
+        );
         assert_eq!(script.expected[0].rows.lines, 8..10);
         let wrong = Script::read("x.test", "# Shows.\n>> t\na b\n1\n<< o\n").unwrap_err();
         assert_eq!(wrong, "x.test:4: 1 values under 2 columns");

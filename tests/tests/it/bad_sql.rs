@@ -65,14 +65,20 @@ fn types_that_do_not_fit() {
     statement(
         "CREATE TABLE o (a TIMESTAMPTZ) WITH (connector = 'blackhole');",
         17,
-        "unsupported SQL type 'TIMESTAMPTZ' of column 'a'",
-        "use BOOLEAN, an integer or float type, DECIMAL, TEXT, BYTEA, DATE, TIME, TIMESTAMP (UTC, without time zone), \
-         STRUCT<...> or TYPE[]",
+        "timestamps with time zone are not supported ('TIMESTAMPTZ' of column 'a')",
+        "write TIMESTAMP: every time is in UTC, and RFC 3339 texts with an offset are converted",
+    );
+    statement(
+        "CREATE TABLE o (a GEOMETRY) WITH (connector = 'blackhole');",
+        17,
+        "unsupported SQL type 'GEOMETRY' of column 'a'",
+        "use BOOLEAN, an integer or float type, DECIMAL(p, s) with p up to 38, TEXT, JSON, BYTEA, DATE, TIME, TIMESTAMP, \
+         INTERVAL, STRUCT<...> or TYPE[]",
     );
     statement(
         "CREATE TABLE o (a TEXT, WATERMARK FOR a) WITH (connector = 'blackhole');",
         39,
-        "event time column 'a' has type Utf8, but expected TIMESTAMP",
+        "event time column 'a' has type TEXT, but expected TIMESTAMP",
         "declare it TIMESTAMP, or add a generated TIMESTAMP column",
     );
     statement(
@@ -85,7 +91,7 @@ fn types_that_do_not_fit() {
 
 #[test]
 fn text_that_is_not_sql() {
-    let fix = "write CREATE TABLE, CREATE VIEW, INSERT INTO ... SELECT, or SELECT";
+    let fix = "write CREATE TABLE, CREATE VIEW, CREATE FUNCTION, SET, INSERT INTO ... SELECT, or SELECT";
     statement("SELEKT 1;", 1, "SELEKT is not supported in a pipeline", fix);
     statement("DELETE FROM events;", 1, "DELETE is not supported in a pipeline", fix);
     statement("SELECT amount FROM events WHERE (amount > 1;", 44, "expected: ), found: ;", "");

@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_sql;
 mod crash;
 mod crash_files;
+mod ddl;
 mod embed;
 mod lateness;
 mod layers;

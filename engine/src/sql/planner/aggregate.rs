@@ -90,7 +90,9 @@ fn aggregate_function(e: &Expr, schema: &DFSchema) -> Result<Aggregate> {
     let (properties, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
     let lowered = LoweredAggregateBuilder::new(e, schema, schema.as_arrow(), &properties, &context).build()?;
     let (function, filter, order) = (lowered.aggregate, lowered.filter, lowered.order_bys);
-    if !order.is_empty() && function.order_sensitivity().hard_requires() {
+    // Ordered-set aggregates (percentile_cont) collect their values and sort them themselves.
+    let sorts_itself = function.fun().supports_within_group_clause();
+    if !order.is_empty() && !sorts_itself && function.order_sensitivity().hard_requires() {
         return Err(Error::sql(format!(
             "ORDER BY inside {} is not supported in a pipeline; sort in the query that reads the table",
             function.name()

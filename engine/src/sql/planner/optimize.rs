@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
-use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::analyzer::Analyzer;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
@@ -18,10 +16,12 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 
+use crate::sql::functions::Functions;
+
 /// The rules that hold for endless inputs. Left out on purpose: everything about limits, constants in GROUP BY (a window
 /// is one) and common subexpressions (they would merge windows).
-pub(super) fn optimize(plan: LogicalPlan, options: &Arc<ConfigOptions>) -> DfResult<LogicalPlan> {
-    let plan = Analyzer::new().execute_and_check(plan, options, |_, _| {})?;
+pub(super) fn optimize(plan: LogicalPlan, functions: &Functions) -> DfResult<LogicalPlan> {
+    let plan = functions.analyzer().execute_and_check(plan, &functions.options, |_, _| {})?;
     let optimizer = Optimizer::with_rules(vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
