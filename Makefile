@@ -32,6 +32,7 @@ bench:
 	cargo build --workspace
 	target/debug/windows
 	target/debug/ingest_load
+	target/debug/nexmark
 
 ## complete: rewrite expected outputs; review the diff
 complete: system python

@@ -5,6 +5,7 @@
 //! | `ingest` | what [`Engine::append`](crate::Engine::append) took | | read again from the log |
 //! | `single_file` | a file, once | a file | read again; cut back to the last checkpoint |
 //! | `lake` | a Delta table, once | a Delta table | committed once, by transaction version |
+//! | `nexmark` | made-up auction events | | computes where it was |
 //! | `memory` | | batches for an embedder | rows since the last checkpoint come again |
 //! | `stdout` | | JSON lines | rows since the last checkpoint come again |
 //! | `blackhole` | | nothing: counts | |
@@ -17,11 +18,13 @@ pub mod json;
 pub mod lake_sink;
 pub mod lake_source;
 pub mod memory;
+pub mod nexmark;
 pub mod options;
 pub mod parquet;
 pub mod single_file;
 pub mod stdout;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
@@ -40,13 +43,15 @@ pub enum Connector {
     Lake,
     /// Batches in memory.
     Memory,
+    /// Made-up events of an online auction.
+    Nexmark(nexmark::NexmarkOptions),
     /// JSON lines on standard output.
     Stdout,
     /// Nothing.
     Blackhole,
 }
 
-const NAMES: &str = "ingest, single_file, lake, memory, stdout, blackhole";
+const NAMES: &str = "ingest, single_file, lake, memory, nexmark, stdout, blackhole";
 
 impl Connector {
     /// Takes the connector and its own options; `table` names it in errors.
@@ -70,6 +75,7 @@ impl Connector {
                 options.word("format", &["json"])?;
                 Ok(Self::Memory)
             }
+            "nexmark" => Ok(Self::Nexmark(nexmark::NexmarkOptions::from_options(options)?)),
             "stdout" => {
                 options.word("format", &["json"])?;
                 Ok(Self::Stdout)
@@ -90,6 +96,7 @@ impl Connector {
             Self::SingleFile(_) => "single_file",
             Self::Lake => "lake",
             Self::Memory => "memory",
+            Self::Nexmark(_) => "nexmark",
             Self::Stdout => "stdout",
             Self::Blackhole => "blackhole",
         }
@@ -97,7 +104,7 @@ impl Connector {
 
     /// Whether a query can read from it.
     pub fn can_read(&self) -> bool {
-        matches!(self, Self::Ingest | Self::SingleFile(_) | Self::Lake)
+        matches!(self, Self::Ingest | Self::SingleFile(_) | Self::Lake | Self::Nexmark(_))
     }
 
     /// Whether its rows end, if it is read from.
@@ -107,7 +114,20 @@ impl Connector {
 
     /// Whether `INSERT INTO` can write to it.
     pub fn can_write(&self) -> bool {
-        !matches!(self, Self::Ingest)
+        !matches!(self, Self::Ingest | Self::Nexmark(_))
+    }
+
+    /// The columns that the connector itself knows, so that `CREATE TABLE` need not list them.
+    pub fn columns(&self) -> Option<SchemaRef> {
+        match self {
+            Self::Nexmark(options) => Some(options.columns()),
+            _ => None,
+        }
+    }
+
+    /// The event time column of a table that names none.
+    pub fn event_time(&self) -> Option<&'static str> {
+        matches!(self, Self::Nexmark(_)).then_some(nexmark::EVENT_TIME)
     }
 }
 
@@ -137,6 +157,16 @@ pub struct Read {
 pub trait Source: Send {
     /// The next rows. After the end: a `Read` without batch.
     fn read(&mut self) -> Result<Read>;
+
+    /// Passes over the first batches; false if there are fewer. Called once, before any `read`.
+    fn skip(&mut self, batches: u64) -> Result<bool> {
+        for _ in 0..batches {
+            if self.read()?.batch.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Where a pipeline's rows go.

@@ -81,6 +81,18 @@ impl Options {
         }
     }
 
+    /// A whole number from zero, if given.
+    pub fn whole(&mut self, key: &'static str) -> Result<Option<u64>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some((OptionValue::Number(n) | OptionValue::Text(n), place)) => match n.parse() {
+                Ok(n) => Ok(Some(n)),
+                Err(_) => Err(wrong(key, "a whole number", place)),
+            },
+            Some((_, place)) => Err(wrong(key, "a whole number", place)),
+        }
+    }
+
     /// A duration in nanoseconds, if given; a plain number is not one.
     pub fn duration(&mut self, key: &'static str) -> Result<Option<i64>> {
         match self.take(key) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use tokio::runtime::Handle;
 
@@ -18,7 +19,7 @@ use crate::error::{Error, Result, SqlError};
 use crate::lake::Lake;
 use crate::runtime::pipeline::{PipelineSpec, Target};
 use crate::runtime::sides::{Sides, late_schema};
-use crate::runtime::sources::{Input, SourceSpec};
+use crate::runtime::sources::{Input, SourceSpec, complete};
 use crate::sql::catalog::Table;
 use crate::sql::plan::Plan;
 use crate::sql::program::{Program, rejected_stream};
@@ -54,6 +55,7 @@ pub fn assemble(program: &Program, around: &Surroundings<'_>) -> Result<Assemble
             Some(schema) => around.side(program, &format!("{name}__late"), &schema)?,
             None => None,
         };
+        around.load(program, &pipeline.plan)?;
         let target = around.target(name, &pipeline.sink, &pipeline.plan.schema())?;
         let mut plan = pipeline.plan.clone();
         rescan(&mut plan, &tables)?;
@@ -99,6 +101,29 @@ fn tables(program: &Program) -> Result<BTreeMap<String, Table>> {
 }
 
 impl Surroundings<'_> {
+    /// Loads the lookup tables of a plan.
+    fn load(&self, program: &Program, plan: &Plan) -> Result<()> {
+        for lookup in plan.lookups() {
+            let name = &lookup.table;
+            let table = program.catalog.tables.get(name).ok_or_else(|| Error::Bug(format!("no table {name}")))?;
+            let Input::Bounded { mut source, .. } = self.input(table)? else {
+                return Err(Error::sql(format!("lookup table '{name}' must be a file or a Delta table")));
+            };
+            let mut batches = Vec::new();
+            loop {
+                let read = source.read()?;
+                let Some(batch) = read.batch else { break };
+                let (batch, rejected) = complete(table, batch)?;
+                if let Some(row) = read.rejected.first().or(rejected.first()) {
+                    return Err(Error::event("BAD_DATA", format!("lookup table {name}: {}", row.message)));
+                }
+                batches.push(batch);
+            }
+            lookup.load(concat_batches(&table.schema, &batches)?);
+        }
+        Ok(())
+    }
+
     fn input(&self, table: &Table) -> Result<Input> {
         match &table.connector {
             Connector::Ingest if self.log => Ok(Input::Log),
@@ -120,6 +145,11 @@ impl Surroundings<'_> {
                 let source = Box::new(LakeSource::new(&existing, self.handle.clone(), table.arriving.clone())?);
                 Ok(Input::Bounded { source, rate_limit: None, fail_on_bad_data: false })
             }
+            Connector::Nexmark(options) => Ok(Input::Bounded {
+                source: options.open(table.arriving.clone())?,
+                rate_limit: options.rate_limit(),
+                fail_on_bad_data: false,
+            }),
             other => Err(Error::sql(format!("connector '{}' cannot be read from", other.name()))),
         }
     }
@@ -143,7 +173,7 @@ impl Surroundings<'_> {
             Connector::Stdout => plain(Box::new(Stdout)),
             Connector::Blackhole => plain(Box::new(Blackhole)),
             Connector::Lake => self.lake_target(self.lake.ok_or_else(|| no_lake(pipeline))?, pipeline, schema),
-            Connector::Ingest => {
+            Connector::Ingest | Connector::Nexmark(_) => {
                 Err(Error::sql(format!("attempted to insert into table '{pipeline}', but it is a source")))
             }
         }

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::Operator;
+use super::join::lookup::Lookup;
 use super::window::WindowKind;
 use crate::error::Result;
 
@@ -67,6 +68,11 @@ pub trait Spec: Debug + Send + Sync {
 
     /// The half that runs before the exchange, in every worker, where the operator has two.
     fn first_half(&self) -> Option<Result<Box<dyn Operator>>> {
+        None
+    }
+
+    /// The table that must be loaded before it is built.
+    fn lookup(&self) -> Option<&Lookup> {
         None
     }
 

@@ -400,8 +400,8 @@ impl Reading {
                 "the file of table '{name}' is shorter than what the checkpoint covers; restore it, or start with a new state directory"
             ))
         };
-        for _ in 0..self.state.batches {
-            source.read()?.batch.ok_or_else(shorter)?;
+        if !source.skip(self.state.batches)? {
+            return Err(shorter());
         }
         if self.state.rows > 0 {
             let batch = source.read()?.batch.ok_or_else(shorter)?;
@@ -412,7 +412,8 @@ impl Reading {
 }
 
 /// The table's columns from the arriving ones: by name, null where one is new, generated ones computed.
-fn complete(table: &Table, batch: RecordBatch) -> Result<(RecordBatch, Vec<Rejected>)> {
+/// Rows with the generated columns, and those for which a generated column fails.
+pub fn complete(table: &Table, batch: RecordBatch) -> Result<(RecordBatch, Vec<Rejected>)> {
     let arriving = if batch.schema_ref().fields() == table.arriving.fields() { batch } else { conform(table, &batch)? };
     let Some(expressions) = &table.columns else { return Ok((arriving, Vec::new())) };
     let compute = |b: &RecordBatch| -> Result<RecordBatch> {

@@ -45,6 +45,8 @@ pub struct Table {
     pub future_skew: i64,
     /// Whether rows come and go as changes: `before`, `after`, `op` (`format = 'debezium_json'`).
     pub changelog: bool,
+    /// Whether it is loaded when a pipeline starts, to be joined with (`CREATE TEMPORARY TABLE`).
+    pub lookup: bool,
     /// The columns that are PRIMARY KEY.
     pub primary_key: Vec<usize>,
 }
@@ -124,6 +126,12 @@ impl Catalog {
         let future_skew = options.duration("future_skew")?.unwrap_or(FUTURE_SKEW);
         let message = options.text("message")?;
         let changelog = options.replace("format", "debezium_json", "json");
+        let lookup = options.replace("type", "lookup", "source");
+        if lookup {
+            // It is loaded once: neither is needed.
+            options.duration("lookup.cache.ttl")?;
+            options.positive("lookup.cache.max_bytes")?;
+        }
         let connector = Connector::from_options(&name, &mut options)?;
         options.finish(connector.name())?;
 
@@ -132,7 +140,7 @@ impl Catalog {
                 let schema = self.message_columns(&message, &written_columns)?;
                 (schema.clone(), schema, false)
             }
-            None => columns(source, &written_columns)?,
+            None => connector_columns(source, &connector, &written_columns)?,
         };
         let primary_key =
             (0..written_columns.len()).filter(|i| written_columns.get(*i).is_some_and(|c| c.primary_key)).collect();
@@ -149,10 +157,12 @@ impl Catalog {
             idle_after,
             future_skew,
             changelog,
+            lookup,
             primary_key,
         };
-        let wanted =
-            watermark.as_ref().map(|(c, _)| (fold(c), place_of_name(c))).or(event_time_field.map(|f| (f, Some(place))));
+        let usual = table.connector.event_time().filter(|c| schema.column_with_name(c).is_some()).map(str::to_string);
+        let named = watermark.as_ref().map(|(c, _)| (fold(c), place_of_name(c)));
+        let wanted = named.or(event_time_field.or(usual).map(|f| (f, Some(place))));
         if let Some((column, at)) = wanted {
             table.event_time = Some(event_time(source, &schema, &column, at)?);
         }
@@ -174,6 +184,24 @@ impl Catalog {
             ))
         })
     }
+}
+
+/// As [`columns`], for a connector that may know its columns: then none need be written, and others are refused.
+fn connector_columns(
+    source: Source<'_>,
+    connector: &Connector,
+    written: &[Column],
+) -> Result<(SchemaRef, SchemaRef, bool)> {
+    let Some(known) = connector.columns() else { return columns(source, written) };
+    if written.is_empty() {
+        return Ok((known.clone(), known, false));
+    }
+    for c in written.iter().filter(|c| c.generated.is_none() && known.column_with_name(&fold(&c.name)).is_none()) {
+        let names = known.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
+        let message = format!("connector '{}' has no column '{}' here", connector.name(), c.name.value);
+        return Err(source.error(place_of_name(&c.name), message, Some(format!("use some of: {names}"))));
+    }
+    columns(source, written)
 }
 
 /// All columns, the arriving ones, and whether some are generated.

@@ -11,5 +11,5 @@ pub mod plan;
 pub mod planner;
 mod planning_error;
 pub mod program;
-mod window_table;
 mod user_function;
+mod window_table;

@@ -224,11 +224,11 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
         return set(source, parser);
     }
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::TEMPORARY, Keyword::TABLE]) {
-        return Err(source.error(
-            Some(place),
-            "lookup tables (CREATE TEMPORARY TABLE) are not supported yet",
-            Some("join two streams in a rollup instead".into()),
-        ));
+        let mut statement = create_table::parse(source, parser)?;
+        if let Statement::CreateTable(table) = &mut statement {
+            table.options.insert("type".into(), OptionValue::Text("lookup".into()), place);
+        }
+        return Ok(statement);
     }
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::VIEW]) {
         return parsed((|| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use crate::operators::join::lookup::Lookup;
 use crate::operators::spec::{Properties, Spec};
 
 /// One operator and its inputs.
@@ -72,6 +73,15 @@ impl Plan {
             && spec.has_late_rows()
         {
             all.extend(inputs.iter().map(Self::schema));
+        }
+        all
+    }
+
+    /// The tables that must be loaded before the pipeline starts.
+    pub fn lookups(&self) -> Vec<Lookup> {
+        let mut all: Vec<Lookup> = self.inputs().iter().flat_map(Self::lookups).collect();
+        if let Self::Operator { spec, .. } = self {
+            all.extend(spec.lookup().cloned());
         }
         all
     }

@@ -4,6 +4,7 @@
 mod aggregate;
 mod interval;
 mod join;
+mod lookup;
 mod optimize;
 mod output;
 mod over;
@@ -72,7 +73,8 @@ impl<'a> Planner<'a> {
         let place = place_of(&query);
         let plan = self.view(query)?;
         let plan = optimize(plan, self.provider.functions).map_err(|e| self.error(e, place))?;
-        self.convert(&plan).map_err(|e| self.source.locate(e, place))
+        let plan = self.convert(&plan).and_then(|plan| self.refuse_lookups(&plan).map(|()| plan));
+        plan.map_err(|e| self.source.locate(e, place))
     }
 
     fn error(&self, e: DataFusionError, place: Option<Place>) -> Error {

@@ -152,7 +152,9 @@ impl Program {
 
     /// Tables that no pipeline reads or writes: usually a forgotten `INSERT INTO`.
     pub fn unused(&self) -> Vec<String> {
-        let read: Vec<String> = self.pipelines.values().flat_map(|p| p.plan.sources()).collect();
+        let plans = || self.pipelines.values().map(|p| &p.plan);
+        let mut read: Vec<String> = plans().flat_map(|p| p.sources()).collect();
+        read.extend(plans().flat_map(|p| p.lookups()).map(|l| l.table));
         let names = self.catalog.tables.keys();
         names.filter(|n| !read.contains(n) && !self.pipelines.contains_key(*n)).cloned().collect()
     }
@@ -232,6 +234,7 @@ fn inferred(name: &str, connector: Connector, schema: SchemaRef) -> Table {
         idle_after: 0,
         future_skew: i64::MAX,
         changelog: false,
+        lookup: false,
         primary_key: Vec::new(),
     }
 }

@@ -8,6 +8,7 @@ mod ddl;
 mod embed;
 mod lateness;
 mod layers;
+mod nexmark;
 mod random_queries;
 mod real_data;
 mod scripts;

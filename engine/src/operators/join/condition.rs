@@ -97,7 +97,7 @@ impl Condition {
     }
 
     /// The types of the keys; `left` is the left side's columns.
-    pub(super) fn key_types(&self, left: &Schema) -> Result<Vec<DataType>> {
+    pub fn key_types(&self, left: &Schema) -> Result<Vec<DataType>> {
         let [keys, _] = &self.keys;
         keys.iter().map(|e| Ok(e.data_type(left)?)).collect()
     }

@@ -1,4 +1,4 @@
-//! Joins: one vectorised kernel, four operators.
+//! Joins: one vectorised kernel, one operator for each way of keeping rows.
 //!
 //! ```text
 //! columns ─> Condition ─> KeyTable (key ids) ─> Store (rows by key) ─> Probe (pairs) ─> Condition (residual) ─> Changes
@@ -7,12 +7,12 @@
 //! | operator | joins | keeps |
 //! |---|---|---|
 //! | [`windowed`] | results of equal windows | both sides until the window has closed |
-//! | [`streaming`] | rows whenever they come, with retractions; intervals of event time | rows until a TTL or the interval has passed |
-//! | [`as_of`] | each left row with the newest right row of its key at its time | the newest right row of each key |
 //! | [`lookup`] | rows with a table that was loaded at the start | the table |
+//! | [`streaming`] | rows whenever they come, with retractions; intervals of event time | rows until a TTL or the interval has passed |
 
 pub mod condition;
 mod late;
+pub mod lookup;
 pub mod output;
 mod probe;
 mod saved;
@@ -20,6 +20,9 @@ mod store;
 pub mod streaming;
 mod updates;
 pub mod windowed;
+
+#[cfg(test)]
+mod tests;
 
 /// No row, no key.
 const NONE: u32 = u32::MAX;

@@ -38,6 +38,10 @@ pub(super) fn net(
     let (mut removed, mut fresh): (Vec<(u32, u32)>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
     // Removed rows by hash: the newest, and for each the one before.
     let (mut by_hash, mut before): (HashMap<u64, u32>, Vec<u32>) = (HashMap::new(), Vec::new());
+    // Rows of this batch whose key is null: no store keeps them, and equal hashes are taken for equal rows.
+    let mut unkept: HashMap<u64, Vec<usize>> = HashMap::new();
+    // A row that takes back another is none that can be taken back.
+    (base..).zip(0..keys.len()).filter(|(_, i)| retracts(*i)).for_each(|(row, _)| store.remove(row));
     for (i, (row, key)) in (base..).zip(keys.iter().copied()).enumerate() {
         if !retracts(i) {
             match revivable(store, &hashes, row, key, &removed, &by_hash, &before)? {
@@ -46,12 +50,20 @@ pub(super) fn net(
                     store.remove(row);
                     store.revive(revived.unwrap_or(NONE), key);
                 }
-                None => fresh.push((row, key)),
+                None => {
+                    if key == NONE {
+                        unkept.entry(hashes.get(row)).or_default().push(fresh.len());
+                    }
+                    fresh.push((row, key));
+                }
             }
             continue;
         }
-        store.remove(row);
         if key == NONE {
+            if let Some(given) = unkept.get_mut(&hashes.get(row)).and_then(Vec::pop).and_then(|at| fresh.get_mut(at)) {
+                given.0 = NONE;
+                continue;
+            }
             // Such a row is never kept: this one speaks for it.
             removed.push((row, NONE));
             before.push(NONE);
@@ -67,7 +79,7 @@ pub(super) fn net(
         }
     }
     removed.retain(|(row, _)| *row != NONE);
-    fresh.retain(|(row, key)| *key == NONE || store.row(*row).is_some());
+    fresh.retain(|(row, key)| *row != NONE && (*key == NONE || store.row(*row).is_some()));
     hashes.keep(store);
     Ok(Taken { removed, fresh })
 }
@@ -97,7 +109,8 @@ fn revivable(
 fn find(store: &Store, hashes: &Hashes, row: u32, key: u32, seen: impl Fn(i64) -> bool) -> Result<Option<u32>> {
     let mut equality = store.equality();
     for (other, found) in store.chain(store.head(key)) {
-        if hashes.get(other) == hashes.get(row) && seen(found.time) && equality.same(other, row)? {
+        // Rows of the same batch are in the store already, those after this one too.
+        if other < row && hashes.get(other) == hashes.get(row) && seen(found.time) && equality.same(other, row)? {
             return Ok(Some(other));
         }
     }

@@ -1,6 +1,6 @@
 //! The bounds that a join's condition sets on how far apart the event times of two rows are.
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::DFSchemaRef;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Join, Operator};
@@ -62,12 +62,16 @@ pub(super) fn interval(j: &Join, times: &[Vec<usize>; 2]) -> Option<(i64, i64)> 
     (lowest > i64::MIN && highest < i64::MAX).then_some((lowest, highest))
 }
 
+/// Whether times and durations lose nothing as this type.
+fn is_exact(t: &DataType) -> bool {
+    let exact = [DataType::Timestamp(TimeUnit::Nanosecond, None), DataType::Duration(TimeUnit::Nanosecond)];
+    exact.contains(t) || *t == DataType::Interval(IntervalUnit::MonthDayNano)
+}
+
 fn linear(e: &Expr, schemas: [&DFSchemaRef; 2], times: &[Vec<usize>; 2]) -> Option<Linear> {
     match e {
         Expr::Alias(a) => linear(&a.expr, schemas, times),
-        Expr::Cast(c) if *c.field.data_type() == DataType::Timestamp(TimeUnit::Nanosecond, None) => {
-            linear(&c.expr, schemas, times)
-        }
+        Expr::Cast(c) if is_exact(c.field.data_type()) => linear(&c.expr, schemas, times),
         Expr::Column(c) => {
             let side = schemas.iter().position(|s| s.maybe_index_of_column(c).is_some())?;
             let index = schemas.get(side)?.maybe_index_of_column(c)?;

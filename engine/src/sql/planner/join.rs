@@ -33,6 +33,9 @@ impl Planner<'_> {
             left = not_null_keys(j, left)?;
         }
         let shape = Shape { join_type: j.join_type, schema: arrow(&j.schema) };
+        if let Some(table) = self.looked_up(&right) {
+            return self.lookup(j, table, left, right, shape);
+        }
         let condition = condition(j, &left, &right)?;
         let inputs = [left.schema(), right.schema()];
         if windowed(&left, &right)? {
@@ -92,7 +95,7 @@ impl Planner<'_> {
 }
 
 /// `ON` as the operators take it.
-fn condition(j: &logical_expr::Join, left: &Plan, right: &Plan) -> Result<Condition> {
+pub(super) fn condition(j: &logical_expr::Join, left: &Plan, right: &Plan) -> Result<Condition> {
     let (mut lefts, mut rights): (Vec<Arc<dyn PhysicalExpr>>, Vec<_>) = (Vec::new(), Vec::new());
     for (l, r) in &j.on {
         refuse_unsupported(l)?;
@@ -157,6 +160,6 @@ fn not_null_keys(j: &logical_expr::Join, mut left: Plan) -> Result<Plan> {
     Ok(left)
 }
 
-fn refusal(message: &str, fix: &str) -> Error {
+pub(super) fn refusal(message: &str, fix: &str) -> Error {
     Error::Query(SqlError { message: message.into(), fix: Some(fix.into()), ..SqlError::default() })
 }
