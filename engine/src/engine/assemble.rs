@@ -119,7 +119,8 @@ impl Surroundings<'_> {
                 }
                 batches.push(batch);
             }
-            lookup.load(concat_batches(&table.schema, &batches)?);
+            let schema = batches.first().map_or_else(|| table.schema.clone(), |b| b.schema());
+            lookup.load(concat_batches(&schema, &batches)?);
         }
         Ok(())
     }

@@ -10,7 +10,8 @@ use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::StateChange;
-use super::partitions::{Expiry, Partitions};
+use super::expiry::Expiry;
+use super::partitions::Partitions;
 use super::stored_rows::{Codec, StoredRow, evaluate};
 use crate::error::{Error, Result};
 use crate::message::Rows;
@@ -32,6 +33,8 @@ pub struct Keeping {
     pub limit: usize,
     /// Whether rows may be taken back: then the ones after the first `limit` are kept too, to move up.
     pub retracts: bool,
+    /// Whether rows have event times of their own. Rows that change have not: a row is taken back at a later time.
+    pub timed: bool,
     /// A partition expires when it has had no row for this long; zero or less: never. Nanoseconds of event time.
     pub ttl: i64,
     /// The rows' columns.
@@ -53,6 +56,8 @@ pub struct Change {
     pub before: Vec<StoredRow>,
     /// As they are; in order.
     pub after: Vec<StoredRow>,
+    /// The event time of the change, where rows have none of their own.
+    pub time: Option<i64>,
 }
 
 /// A partition's rows.
@@ -156,13 +161,22 @@ impl KeptRows {
         &self.codec
     }
 
+    /// Whether rows have event times of their own.
+    pub fn timed(&self) -> bool {
+        self.keeping.timed
+    }
+
     /// Takes rows, new and taken back; returns the partitions whose first rows changed, in the order of their first row.
     pub fn apply(&mut self, rows: &Rows) -> Result<Vec<Change>> {
         let columns = evaluate(&self.keeping.partition, &rows.batch)?;
         let ids = self.partitions.of(&columns, rows.len())?;
         let keys = self.codec.keys(&rows.batch)?;
         let chosen = self.candidates(rows, &ids, |i| keys.get(i));
-        let payloads = self.codec.payloads(&rows.take(&UInt32Array::from(chosen.clone()))?)?;
+        let mut own = rows.take(&UInt32Array::from(chosen.clone()))?;
+        if !self.keeping.timed {
+            own.time = vec![0; own.len()].into();
+        }
+        let payloads = self.codec.payloads(&own)?;
         let mut chosen = chosen.iter().zip(payloads.iter()).peekable();
         let mut touched = Vec::new();
         for (i, id) in ids.iter().enumerate() {
@@ -171,7 +185,7 @@ impl KeptRows {
             let time = rows.time.value(i);
             let now = rows.row_watermark.as_ref().map_or(time, |w| time.max(w.value(i)));
             let candidate = chosen.next_if(|(c, _)| **c == i as u32);
-            let expired = self.expiry.expired(kept.newest, now);
+            let expired = self.expiry.is_expired(kept.newest, now);
             kept.newest = kept.newest.max(now);
             kept.unsaved = true;
             let Some((_, payload)) = candidate else { continue };
@@ -197,7 +211,8 @@ impl KeptRows {
             let Some(Some(kept)) = self.partitions.slot(id) else { continue };
             let before = kept.before.take().unwrap_or_default();
             if before != kept.best {
-                changes.push(Change { before, after: kept.best.clone() });
+                let time = (!self.keeping.timed).then_some(kept.newest);
+                changes.push(Change { before, after: kept.best.clone(), time });
             }
         }
         changes
@@ -213,32 +228,22 @@ impl KeptRows {
         let may_enter = |i: usize, id: usize| {
             let Some(kept) = self.partitions.get(id) else { return true };
             let worst = kept.best.last().filter(|_| kept.best.len() >= self.keeping.limit);
-            worst.is_none_or(|worst| key(i) <= worst.key()) || self.expiry.expired(kept.newest, now)
+            worst.is_none_or(|worst| key(i) <= worst.key()) || self.expiry.is_expired(kept.newest, now)
         };
         ids.iter().enumerate().filter(|(i, id)| may_enter(*i, **id)).map(|(i, _)| i as u32).collect()
     }
 
     /// Hears of the watermark; returns the partitions that have expired.
     pub fn on_watermark(&mut self, watermark: Watermark) -> Result<Vec<Change>> {
-        match self.expiry.due(watermark) {
-            Some(now) => self.expire(now),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// Expires what has to, so that what a checkpoint holds follows from its watermark.
-    pub fn on_barrier(&mut self) -> Result<Vec<Change>> {
-        match self.expiry.at_barrier() {
-            Some(now) => self.expire(now),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn expire(&mut self, now: Watermark) -> Result<Vec<Change>> {
-        let expiry = self.expiry;
-        let gone = self.partitions.remove_where(|kept| expiry.expired(kept.newest, now))?;
+        let Some(before) = self.expiry.due(watermark) else { return Ok(Vec::new()) };
+        let gone = self.partitions.remove_where(|kept| kept.newest < before)?;
         let gone = gone.into_iter().filter(|kept| !kept.best.is_empty());
-        Ok(gone.map(|kept| Change { before: kept.best, after: Vec::new() }).collect())
+        let timed = self.keeping.timed;
+        let change = |kept: Kept| {
+            let time = (!timed).then_some(kept.newest);
+            Change { before: kept.best, after: Vec::new(), time }
+        };
+        Ok(gone.map(change).collect())
     }
 
     /// The partitions that changed since the last checkpoint; all, once that is in many files.
@@ -281,7 +286,7 @@ impl KeptRows {
 
     /// Takes back what [`KeptRows::snapshot`] gave.
     pub fn restore(&mut self, state: &[RecordBatch], watermark: Watermark) -> Result<()> {
-        self.expiry.restore(watermark);
+        let swept = self.expiry.restore(watermark).unwrap_or(i64::MIN);
         for batch in state {
             let own = |i: usize| {
                 let column = batch.columns().get(i).and_then(|c| c.as_primitive_opt::<Int64Type>());
@@ -305,8 +310,7 @@ impl KeptRows {
                 (0..counts.value(i)).for_each(|_| kept.insert(row.clone(), &self.keeping));
             }
         }
-        let expiry = self.expiry;
-        self.partitions.remove_where(|k| k.best.is_empty() || expiry.expired(k.newest, watermark))?;
+        self.partitions.remove_where(|k| k.best.is_empty() || k.newest < swept)?;
         Ok(())
     }
 

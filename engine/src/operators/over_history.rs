@@ -11,9 +11,10 @@ use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 
+use super::expiry::Expiry;
 use super::over::Over;
 use super::over_functions::{Function, Kind, Sorted, Totals, add_rows, ranks};
-use super::partitions::{Expiry, Partitions};
+use super::partitions::Partitions;
 use super::stored_rows::{Codec, StoredRow, evaluate};
 use super::window::show_duration;
 use crate::error::{Error, Result};
@@ -121,7 +122,7 @@ impl Histories {
             let mut newest = self.partitions.get(id).map(|h| h.newest);
             for i in span.clone() {
                 let time = rows.time.value(i);
-                let anew = newest.is_none_or(|n| self.expiry.expired(n, time));
+                let anew = newest.is_none_or(|n| self.expiry.is_expired(n, time));
                 newest = Some(newest.unwrap_or(time).max(time));
                 match spans.last_mut() {
                     Some(last) if i > span.start && !anew => last.rows.end = i + 1,
@@ -192,9 +193,8 @@ impl Histories {
 
     /// Forgets the partitions that have been without a row too long.
     pub fn expire(&mut self, watermark: Watermark) -> Result<()> {
-        if let Some(now) = self.expiry.due(watermark) {
-            let expiry = self.expiry;
-            self.partitions.remove_where(|h| expiry.expired(h.newest, now))?;
+        if let Some(before) = self.expiry.due(watermark) {
+            self.partitions.remove_where(|h| h.newest < before)?;
         }
         Ok(())
     }
@@ -265,9 +265,8 @@ impl Histories {
 
     /// All batches have been taken back.
     pub fn restored(&mut self, watermark: Watermark) -> Result<()> {
-        self.expiry.restore(watermark);
-        let expiry = self.expiry;
-        self.partitions.remove_where(|h| expiry.expired(h.newest, watermark))?;
+        let swept = self.expiry.restore(watermark).unwrap_or(i64::MIN);
+        self.partitions.remove_where(|h| h.newest < swept)?;
         Ok(())
     }
 

@@ -98,14 +98,22 @@ impl Running {
         }
         let before = self.results(changes.iter().map(|c| &c.before))?;
         let after = self.results(changes.iter().map(|c| &c.after))?;
+        let times = |side: fn(&Change) -> &Vec<StoredRow>, own: &Rows| -> Vec<i64> {
+            let each = changes.iter().flat_map(|c| std::iter::repeat_n(c.time, side(c).len()));
+            each.zip(own.time.values()).map(|(time, own)| time.unwrap_or(*own)).collect()
+        };
+        let mut time = times(|c| &c.before, &before);
+        time.extend(times(|c| &c.after, &after));
+        // The time of a change is no part of its rows.
+        let compared = if self.rows.timed() { time.clone() } else { vec![0; time.len()] };
         let both = Rows {
             batch: arrow::compute::concat_batches(&self.schema, [&before.batch, &after.batch])?,
-            time: before.time.values().iter().chain(after.time.values()).copied().collect::<Vec<_>>().into(),
+            time: time.into(),
             row_watermark: None,
             retracts: None,
         };
         let mut columns: Vec<ArrayRef> = both.batch.columns().to_vec();
-        columns.push(Arc::new(both.time.clone()));
+        columns.push(Arc::new(arrow::array::Int64Array::from(compared)));
         let fields = plain_fields(&columns);
         let Some(bytes) = byte_rows(&columns, fields)? else { return Ok(()) };
         let (mut places, mut retracts) = (Vec::new(), Vec::new());
@@ -158,11 +166,6 @@ impl Operator for Running {
         let changes = self.rows.on_watermark(watermark)?;
         self.emit(&changes, out)?;
         Ok(watermark)
-    }
-
-    fn on_barrier(&mut self, out: &mut Output) -> Result<()> {
-        let changes = self.rows.on_barrier()?;
-        self.emit(&changes, out)
     }
 
     fn snapshot(&mut self, files: usize) -> Result<StateChange> {

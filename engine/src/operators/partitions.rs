@@ -10,10 +10,6 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use crate::error::Result;
-use crate::time::{WATERMARK_MAX, WATERMARK_MIN, Watermark};
-
-/// Expired partitions are looked for when the watermark has moved by this share of the time to live.
-const SWEEPS_PER_TTL: i64 = 8;
 
 /// A table of expired partitions is only built anew from this many on.
 const DEAD_MIN: usize = 1_024;
@@ -101,55 +97,5 @@ impl<T> Partitions<T> {
     /// Bytes held beside the values, roughly.
     pub fn size(&self) -> usize {
         self.table.as_ref().map_or(0, |t| t.size()) + self.slots.capacity() * size_of::<Option<T>>()
-    }
-}
-
-/// When partitions without news expire: `ttl` nanoseconds of event time after their newest row.
-///
-/// Whether a row finds an expired partition is decided by the times of rows and the watermark at the row's own place, so
-/// it does not depend on when the watermark is heard of; the sweeps only free memory.
-#[derive(Debug, Clone, Copy)]
-pub struct Expiry {
-    /// Nanoseconds; zero or less: never.
-    ttl: i64,
-    next: Watermark,
-    received: Watermark,
-}
-
-impl Expiry {
-    /// After `ttl` nanoseconds; zero or less: never.
-    pub fn new(ttl: i64) -> Self {
-        Self { ttl, next: WATERMARK_MIN, received: WATERMARK_MIN }
-    }
-
-    /// Whether a partition with that newest row has expired at `now`.
-    pub fn expired(&self, newest: i64, now: i64) -> bool {
-        self.ttl > 0 && newest.saturating_add(self.ttl) < now
-    }
-
-    /// Hears of the watermark; returns the one to sweep at, if it is time. The end of the input expires nothing.
-    pub fn due(&mut self, watermark: Watermark) -> Option<Watermark> {
-        if self.ttl <= 0 {
-            return None;
-        }
-        if watermark == WATERMARK_MAX {
-            return (self.received > WATERMARK_MIN).then_some(self.received);
-        }
-        self.received = watermark;
-        if watermark < self.next {
-            return None;
-        }
-        self.next = watermark.saturating_add((self.ttl / SWEEPS_PER_TTL).max(1));
-        Some(watermark)
-    }
-
-    /// The newest watermark, to sweep at before a checkpoint.
-    pub fn at_barrier(&self) -> Option<Watermark> {
-        (self.ttl > 0 && self.received > WATERMARK_MIN).then_some(self.received)
-    }
-
-    /// The watermark at the checkpoint that is being restored.
-    pub fn restore(&mut self, watermark: Watermark) {
-        self.received = watermark;
     }
 }

@@ -78,10 +78,13 @@ struct Emitted {
     rows: Vec<StoredRow>,
     ranks: Vec<u64>,
     retracts: Vec<bool>,
+    /// Where rows have no event time of their own.
+    times: Vec<i64>,
 }
 
 impl Emitted {
-    fn push(&mut self, row: &StoredRow, place: usize, retracts: bool) {
+    fn push(&mut self, row: &StoredRow, place: usize, retracts: bool, change: &Change) {
+        self.times.extend(change.time);
         self.rows.push(row.clone());
         self.ranks.push(place as u64 + 1);
         self.retracts.push(retracts);
@@ -92,8 +95,8 @@ impl Emitted {
         for place in 0..change.before.len().max(change.after.len()) {
             let (before, after) = (change.before.get(place), change.after.get(place));
             if before != after {
-                before.iter().for_each(|row| self.push(row, place, true));
-                after.iter().for_each(|row| self.push(row, place, false));
+                before.iter().for_each(|row| self.push(row, place, true, change));
+                after.iter().for_each(|row| self.push(row, place, false, change));
             }
         }
     }
@@ -102,8 +105,8 @@ impl Emitted {
     fn by_row(&mut self, change: &Change) {
         let (gone, new) = (missing(&change.before, &change.after), missing(&change.after, &change.before));
         for place in 0..gone.len().max(new.len()) {
-            gone.get(place).iter().for_each(|row| self.push(row, place, true));
-            new.get(place).iter().for_each(|row| self.push(row, place, false));
+            gone.get(place).iter().for_each(|row| self.push(row, place, true, change));
+            new.get(place).iter().for_each(|row| self.push(row, place, false, change));
         }
     }
 }
@@ -130,7 +133,10 @@ impl Running {
         if emitted.rows.is_empty() {
             return Ok(());
         }
-        let (mut columns, time) = self.rows.codec().decode(&emitted.rows)?;
+        let (mut columns, mut time) = self.rows.codec().decode(&emitted.rows)?;
+        if !emitted.times.is_empty() {
+            time = emitted.times.into();
+        }
         columns.push(match self.ranked {
             true => Arc::new(UInt64Array::from(emitted.ranks)) as ArrayRef,
             false => new_null_array(&DataType::UInt64, emitted.rows.len()),
@@ -152,11 +158,6 @@ impl Operator for Running {
         let changes = self.rows.on_watermark(watermark)?;
         self.emit(&changes, out)?;
         Ok(watermark)
-    }
-
-    fn on_barrier(&mut self, out: &mut Output) -> Result<()> {
-        let changes = self.rows.on_barrier()?;
-        self.emit(&changes, out)
     }
 
     fn snapshot(&mut self, files: usize) -> Result<StateChange> {

@@ -15,3 +15,4 @@ mod scripts;
 mod streaming_is_batch;
 mod tables;
 mod tidy;
+mod updating;

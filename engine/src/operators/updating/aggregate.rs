@@ -449,3 +449,75 @@ impl Operator for Updating {
             + self.multiset.as_ref().map_or(0, Multiset::bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::datatypes::Schema;
+    use datafusion::functions_aggregate::count::count_udaf;
+    use datafusion::physical_expr::PhysicalExpr;
+    use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+    use datafusion::physical_expr::expressions::Column;
+
+    use super::*;
+    use crate::operators::accumulate::{Aggregate, Aggregation};
+    use crate::time::SECOND;
+
+    /// `SELECT k, count(DISTINCT k) FROM t GROUP BY k`, with a time to live of a minute.
+    fn counts() -> UpdatingAggregate {
+        let field: FieldRef = Arc::new(Field::new("k", DataType::Int64, true));
+        let input = Arc::new(Schema::new(vec![field.clone()]));
+        let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("k", 0));
+        let count = AggregateExprBuilder::new(count_udaf(), vec![key.clone()])
+            .schema(input.clone())
+            .alias("n")
+            .with_distinct(true)
+            .build()
+            .unwrap();
+        let aggregates = vec![Aggregate { function: Arc::new(count), filter: None }];
+        let aggregation = Aggregation::new(vec![key], vec![field.clone()], aggregates).unwrap();
+        let schema = Arc::new(Schema::new(vec![field, Arc::new(Field::new("n", DataType::Int64, true))]));
+        UpdatingAggregate::new(Arc::new(aggregation), input, schema, 60 * SECOND, false).unwrap()
+    }
+
+    #[test]
+    fn an_hour_of_new_keys_takes_the_memory_of_some_minutes() {
+        let mut updating = Updating::new(counts()).unwrap();
+        let (mut most, mut appended, mut retracted) = (0, 0, 0);
+        for second in 0..3600_i64 {
+            let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(second * 100..(second + 1) * 100));
+            let batch = RecordBatch::try_from_iter([("k", keys)]).unwrap();
+            let mut out = Output::default();
+            let rows = Rows::new(batch, vec![second * SECOND; 100].into());
+            updating.on_batch(0, rows, &mut out).unwrap();
+            updating.on_watermark(second * SECOND, &mut out).unwrap();
+            for rows in &out.batches {
+                let back = rows.retracts.as_ref().map_or(0, BooleanArray::true_count);
+                retracted += back;
+                appended += rows.len() - back;
+            }
+            let KeyedStateSize { groups, values } = updating.sizes();
+            assert!(groups <= 7_000 && values <= 7_000, "{groups} groups and {values} values at {second} s");
+            if second > 300 {
+                most = most.max(updating.state_bytes());
+            } else if second == 300 {
+                most = updating.state_bytes();
+            }
+        }
+        assert_eq!(appended, 360_000);
+        assert!((353_000..=354_500).contains(&retracted), "{retracted} taken back");
+        assert!(most < 4 << 20, "{most} bytes for a minute of 100 keys a second");
+    }
+
+    struct KeyedStateSize {
+        groups: usize,
+        values: usize,
+    }
+
+    impl Updating {
+        fn sizes(&self) -> KeyedStateSize {
+            let values = self.first_sights.iter().map(|s| s.state().len()).sum();
+            KeyedStateSize { groups: self.groups.len(), values }
+        }
+    }
+}

@@ -171,6 +171,7 @@ impl Planner<'_> {
             order,
             limit: limit.unwrap_or(usize::MAX),
             retracts: properties.updating || first.is_none(),
+            timed: !properties.updating,
             ttl: self.provider.catalog.updating_ttl.0,
             input: input.schema(),
         };
