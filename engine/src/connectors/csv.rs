@@ -133,7 +133,7 @@ impl<R: IoRead> CsvSource<R> {
         let nullable: Vec<_> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let batch = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(nullable)), columns)?;
         if bad.is_empty() {
-            return Ok(batch.with_schema(self.schema.clone())?);
+            return Ok(RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?);
         }
         let keep: BooleanArray = (0..batch.num_rows()).map(|i| Some(!bad.contains_key(&i))).collect();
         for (i, what) in bad {

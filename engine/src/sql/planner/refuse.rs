@@ -21,8 +21,8 @@ pub(super) fn refuse_unsupported(e: &Expr) -> Result<()> {
         }
         if matches!(e, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)) {
             found = Some((
-                "a subquery in an expression is not supported in a pipeline yet".to_string(),
-                "look up the other table in a rollup or in a query over the tables",
+                "this form of subquery is not supported in a pipeline".to_string(),
+                "join the other table on a key, or write IN or EXISTS",
             ));
             return Ok(TreeNodeRecursion::Stop);
         }
