@@ -25,8 +25,10 @@ pub mod batch;
 
 pub mod engine;
 
+pub use {arrow, datafusion};
+
 pub use engine::{
-    Ack, Append, Engine, Options, PipelineStatus, ProducerSequence, QueryLimits, QueryResult, Rollup, RollupRun,
-    RunOptions, RunSummary, Status, TableInfo,
+    Ack, Append, Engine, Functions, Options, PipelineStatus, ProducerSequence, QueryLimits, QueryResult, Rollup,
+    RollupRun, RunOptions, RunSummary, Status, TableInfo,
 };
 pub use error::{Error, Result, SqlError};

@@ -72,8 +72,8 @@ impl<R: IoRead + Send> Source for CsvSource<R> {
             }
             seen += 1;
             let line = record.position().map_or(line, |p| p.line());
-            let bad = if record.len() > self.fields_max {
-                Some(("MALFORMED_CSV", format!("{} fields, but the header has {}", record.len(), self.fields_max)))
+            let bad = if record.len() != self.fields_max {
+                Some(("MALFORMED_CSV", format!("{} fields, but {} are expected", record.len(), self.fields_max)))
             } else if std::str::from_utf8(record.as_slice()).is_err() {
                 Some(("INVALID_UTF8", "not UTF-8".to_string()))
             } else {
@@ -177,7 +177,7 @@ mod tests {
             [
                 "in.csv:3: column 'n': 'y' is not a Int64",
                 "in.csv:5: column 'n' is empty but declared NOT NULL",
-                "in.csv:6: 3 fields, but the header has 2",
+                "in.csv:6: 3 fields, but 2 are expected",
             ]
         );
         let e = CsvSource::new("a,b\n".as_bytes(), "in.csv".into(), schema, true, b',').err().unwrap();

@@ -100,7 +100,9 @@ impl FileOptions {
 }
 
 fn open(path: &Path) -> Result<File> {
-    let mut file = File::open(path).map_err(|e| Error::Config(format!("cannot open {}: {e}", path.display())))?;
+    let mut file = File::open(path).map_err(|e| {
+        Error::Config(format!("cannot open {}: {e}; paths are relative to the working directory", path.display()))
+    })?;
     // A directory opens, but does not read.
     file.read(&mut []).map_err(|e| Error::Config(format!("cannot read {}: {e}", path.display())))?;
     Ok(file)

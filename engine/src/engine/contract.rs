@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
+use crate::batch::Functions;
 use crate::time::{Clock, SystemClock};
 
 /// How to open an [`Engine`].
@@ -25,6 +26,8 @@ pub struct Options {
     pub checkpoint_interval: Duration,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Functions of the embedding program, for pipelines, rollups and queries; see [`crate::datafusion`] for their types.
+    pub functions: Functions,
 }
 
 impl Options {
@@ -37,6 +40,7 @@ impl Options {
             workers: 2,
             checkpoint_interval: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
+            functions: Functions::default(),
         }
     }
 }

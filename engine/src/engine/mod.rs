@@ -17,11 +17,11 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::scalar::ScalarValue;
 use tokio::runtime::Handle;
 
-pub use crate::batch::{QueryLimits, QueryResult, Rollup, RollupRun};
+pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun};
 pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, Status, TableInfo};
 pub use run::{RunOptions, RunSummary, check, explain, run_file};
 
-use crate::batch::{Batch, Functions as BatchFunctions};
+use crate::batch::Batch;
 use crate::checkpoint::Checkpoints;
 use crate::connectors::Connector;
 use crate::connectors::Rejected;
@@ -79,11 +79,10 @@ impl Engine {
         .await?;
         let url = options.lake_url.clone().unwrap_or_else(|| options.data_dir.join("lake").display().to_string());
         let lake = Lake::open(&url, &options.lake_options).await?;
-        let program = Program::default();
-        let functions = BatchFunctions {
-            scalar: Vec::new(),
-            aggregate: program.functions.aggregate.get("percentile_disc").cloned().into_iter().collect(),
-        };
+        let mut program = Program::default();
+        let mut functions = options.functions.clone();
+        functions.aggregate.extend(program.functions.aggregate.get("percentile_disc").cloned());
+        program.functions.add_all(&options.functions.scalar, &options.functions.aggregate);
         let batch = Batch::new(lake.clone(), options.clock.clone(), functions)?;
         Ok(Self {
             options,

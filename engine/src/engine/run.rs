@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::assemble::{Surroundings, assemble};
+use crate::batch::Functions;
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, Result};
 use crate::fs::{DiskFs, Fs, lock_dir};
@@ -25,6 +26,8 @@ pub struct RunOptions {
     pub checkpoint_interval: Duration,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Functions of the embedding program.
+    pub functions: Functions,
     /// Set to true to take a last checkpoint and stop.
     pub stop: Arc<AtomicBool>,
     /// Called a few times a second with the rows read so far.
@@ -38,6 +41,7 @@ impl Default for RunOptions {
             state_dir: None,
             checkpoint_interval: Duration::from_secs(10),
             clock: Arc::new(SystemClock),
+            functions: Functions::default(),
             stop: Arc::new(AtomicBool::new(false)),
             progress: None,
         }
@@ -60,6 +64,7 @@ pub struct RunSummary {
 /// Runs the program until its bounded sources end, or until told to stop. Blocks the thread.
 pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummary> {
     let mut program = Program::default();
+    program.functions.add_all(&options.functions.scalar, &options.functions.aggregate);
     program.execute(sql, file)?;
     if program.pipelines.is_empty() {
         return Err(Error::Config(format!(

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::sql::sqlparser::ast;
 
 use super::column_type::{arrow_type, sql_type, unsupported_type};
 use super::functions::Functions;
-use super::parse::{Column, CreateTable, Place, Source, fold, place_of_name};
+use super::memory_table;
+use super::parse::{Column, CreateTable, Place, Source, fold, place_of, place_of_name};
 use super::planner::Planner;
 use crate::connectors::Connector;
 use crate::connectors::options::OptionValue;
@@ -68,6 +70,8 @@ pub struct Catalog {
     pub tables: BTreeMap<String, Table>,
     /// Views, planned.
     pub views: BTreeMap<String, LogicalPlan>,
+    /// Memory tables, by name: their columns. A filled one is also a view.
+    pub memory: BTreeMap<String, SchemaRef>,
     /// Typed events that an embedder has registered: `message = 'Name'`.
     pub messages: BTreeMap<String, SchemaRef>,
     /// How long a key without news is kept where no window bounds the state (`SET updating_ttl`). Nanoseconds of event time.
@@ -94,6 +98,11 @@ impl Catalog {
         Ok(())
     }
 
+    /// Whether a table or view has this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tables.contains_key(name) || self.views.contains_key(name) || self.memory.contains_key(name)
+    }
+
     /// Declares a table.
     pub fn create(
         &mut self,
@@ -102,18 +111,23 @@ impl Catalog {
         place: Place,
         table: CreateTable,
     ) -> Result<()> {
-        if self.tables.contains_key(&table.name) || self.views.contains_key(&table.name) {
+        if self.has(&table.name) {
             let message = format!("table '{}' is declared twice", table.name);
             return Err(source.error(Some(place), message, Some("drop one of the two or rename it".into())));
         }
         let name = table.name.clone();
+        if memory_table::is_one(&table) {
+            memory_table::check(source, place, &table)?;
+            self.memory.insert(name, columns(source, &table.columns)?.0);
+            return Ok(());
+        }
         let table = self.build(source, functions, place, table).map_err(|e| source.locate(e, Some(place)))?;
         self.tables.insert(name, table);
         Ok(())
     }
 
     fn build(&self, source: Source<'_>, functions: &Functions, place: Place, written: CreateTable) -> Result<Table> {
-        let CreateTable { name, columns: written_columns, watermark, mut options, .. } = written;
+        let CreateTable { name, columns: written_columns, watermark, mut options, partitioned_by, .. } = written;
         if let Some(c) = written_columns.iter().find(|c| c.metadata.is_some()) {
             let message = format!("METADATA FROM is not supported by this connector (column '{}')", c.name.value);
             return Err(source.error(place_of_name(&c.name), message, Some("drop the column".into())));
@@ -134,6 +148,7 @@ impl Catalog {
         }
         let connector = Connector::from_options(&name, &mut options)?;
         options.finish(connector.name())?;
+        refuse_partitions(source, place, &connector, &partitioned_by)?;
 
         let (schema, arriving, generated) = match message {
             Some(message) => {
@@ -183,6 +198,21 @@ impl Catalog {
                 if known.is_empty() { "none" } else { &known }
             ))
         })
+    }
+}
+
+/// Tables of the lake are partitioned by the day of the event time; `PARTITIONED BY (day(column))` may say so.
+fn refuse_partitions(source: Source<'_>, place: Place, connector: &Connector, by: &[ast::Expr]) -> Result<()> {
+    let is_day = |e: &ast::Expr| matches!(e, ast::Expr::Function(f) if f.name.to_string().eq_ignore_ascii_case("day"));
+    match by {
+        [] => Ok(()),
+        [one] if is_day(one) && matches!(connector, Connector::Lake) => Ok(()),
+        [first, ..] => {
+            let message = format!("a table with connector '{}' cannot be partitioned by {first}", connector.name());
+            let fix =
+                "drop PARTITIONED BY: tables with connector = 'lake' are partitioned by the day of the event time";
+            Err(source.error(place_of(first).or(Some(place)), message, Some(fix.into())))
+        }
     }
 }
 

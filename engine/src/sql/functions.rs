@@ -66,6 +66,12 @@ impl Default for Functions {
 }
 
 impl Functions {
+    /// Adds the functions of an embedding program; one of the same name is replaced.
+    pub fn add_all(&mut self, scalar: &[Arc<ScalarUDF>], aggregate: &[Arc<AggregateUDF>]) {
+        scalar.iter().for_each(|f| self.add_scalar(f.clone()));
+        aggregate.iter().for_each(|f| self.add_aggregate(f.clone()));
+    }
+
     /// Adds a scalar function under its name and aliases.
     pub fn add_scalar(&mut self, f: Arc<ScalarUDF>) {
         for name in f.aliases().iter().chain([&f.name().to_string()]) {

@@ -5,6 +5,7 @@ pub mod column_type;
 pub mod duration;
 pub mod functions;
 mod json;
+mod memory_table;
 pub mod parse;
 pub mod percentile_disc;
 pub mod plan;

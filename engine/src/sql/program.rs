@@ -11,7 +11,7 @@ use super::functions::Functions;
 use super::parse::{Placed, Source, Statement, parse};
 use super::plan::Plan;
 use super::planner::{Planner, cast_to, reorder};
-use super::user_function;
+use super::{memory_table, user_function};
 use crate::connectors::Connector;
 use crate::error::{Error, Result, SqlError};
 use crate::operators::changelog::Changelog;
@@ -77,9 +77,10 @@ impl Program {
             }
             Statement::CreateView { name, query } => {
                 let view = Planner::new(source, &self.catalog, &self.functions).view(*query)?;
-                if self.catalog.tables.contains_key(&name) || self.catalog.views.insert(name.clone(), view).is_some() {
+                if self.catalog.has(&name) {
                     return Err(Error::sql(format!("'{name}' is declared twice")));
                 }
+                self.catalog.views.insert(name, view);
                 Ok(())
             }
             Statement::CreateFunction(f) => user_function::create(source, &self.catalog, &mut self.functions, place, f),
@@ -98,6 +99,21 @@ impl Program {
     }
 
     fn insert(&mut self, source: Source<'_>, name: String, columns: &[String], query: Query) -> Result<()> {
+        if let Some(wanted) = self.catalog.memory.get(&name).cloned() {
+            if self.catalog.views.contains_key(&name) {
+                return Err(Error::Query(SqlError {
+                    message: format!("can only insert into memory table '{name}' once"),
+                    fix: Some("write one INSERT INTO with UNION ALL".into()),
+                    ..SqlError::default()
+                }));
+            }
+            let rows = Planner::new(source, &self.catalog, &self.functions).view(query)?;
+            self.catalog.views.insert(name.clone(), memory_table::fill(&name, &wanted, columns, rows)?);
+            return Ok(());
+        }
+        if self.catalog.views.contains_key(&name) {
+            return Err(Error::sql(format!("attempted to insert into '{name}', but it is a view")));
+        }
         let mut plan = Planner::new(source, &self.catalog, &self.functions).query(query)?;
         if plan.sources().contains(&name) {
             return Err(Error::Query(SqlError {

@@ -54,6 +54,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
             }
         }),
         stop: stop.clone(),
+        ..RunOptions::default()
     };
     let signal = tokio::spawn(async move {
         let ended = interrupted().await;

@@ -109,7 +109,7 @@ fn options_and_connectors() {
         &format!("use one of: {connectors}"),
     );
     statement(
-        "CREATE TABLE o (a TEXT);",
+        "CREATE TABLE o (a TEXT) WITH (type = 'sink');",
         1,
         "table 'o' has no connector",
         &format!("add WITH (connector = '...'), one of: {connectors}"),
@@ -202,7 +202,7 @@ fn files_that_are_not_as_declared() {
     };
     assert_eq!(
         fails(&csv("missing.csv")),
-        "error: configuration: cannot open missing.csv: No such file or directory (os error 2)\n"
+        "error: configuration: cannot open missing.csv: No such file or directory (os error 2); paths are relative to the working directory\n"
     );
     assert_eq!(fails(&csv("rows.csv")), "error: UNKNOWN_COLUMN: rows.csv has no column 'a'; its header names: b, c\n");
     let strict = SOURCE.replace("TEXT", "BIGINT").replace("'events.json'", "'events.json', bad_data = 'fail'");

@@ -211,3 +211,45 @@ fn json_that_is_called_wrongly() {
         "1: JSONPath '$..a' is not supported; write $, then .name, ['name'], [0] or [*], such as $.a.b[0]",
     );
 }
+
+#[test]
+fn a_memory_table_is_a_stream_with_a_name() {
+    let sql = "CREATE TABLE m (name TEXT, big BIGINT, none DOUBLE);
+               INSERT INTO m (big, name) SELECT n, id FROM events WHERE n < 100;
+               INSERT INTO out SELECT name, sum(big) AS s, count(none) AS c FROM m GROUP BY tumble(INTERVAL '1 minute'), name;";
+    assert_eq!(lines(sql), [r#"{"name":"a","s":1,"c":0}"#, r#"{"name":"b","s":20,"c":0}"#]);
+    let m = "CREATE TABLE m (a TEXT); ";
+    let column = m.len() + 1;
+    refused(
+        &format!("{m}SELECT a FROM m;"),
+        &format!("{}: can't query from memory table 'm' without first inserting into it", column + 14),
+    );
+    refused(
+        &format!("{m}INSERT INTO m SELECT id FROM events; INSERT INTO m SELECT id FROM events;"),
+        &format!(
+            "{}: can only insert into memory table 'm' once\nfix: write one INSERT INTO with UNION ALL",
+            column + 37
+        ),
+    );
+    refused(
+        &format!("{m}INSERT INTO m SELECT id, n FROM events;"),
+        &format!("{column}: the query has 2 columns but table 'm' takes 1\nfix: select exactly: a"),
+    );
+    refused(
+        "CREATE TABLE m (a INT, b INT GENERATED ALWAYS AS (a + 1));",
+        "24: column 'b' of memory table 'm' cannot be generated\nfix: compute it in the query that is inserted",
+    );
+    refused(
+        "CREATE VIEW v AS SELECT id FROM events; INSERT INTO v SELECT id FROM events;",
+        "41: attempted to insert into 'v', but it is a view",
+    );
+}
+
+#[test]
+fn tables_are_partitioned_by_day_alone() {
+    refused(
+        "CREATE TABLE p (a INT, t TIMESTAMP) WITH (connector = 'lake') PARTITIONED BY (day(t)); CREATE TABLE q (a INT) WITH (connector = 'lake') PARTITIONED BY (bucket(a, 4));",
+        "153: a table with connector 'lake' cannot be partitioned by bucket(a, 4)\nfix: drop PARTITIONED BY: tables with connector \
+         = 'lake' are partitioned by the day of the event time",
+    );
+}

@@ -42,6 +42,9 @@ impl ContextProvider for Provider<'_> {
             let schema = Arc::new(view.schema().as_arrow().clone());
             return Ok(Arc::new(StreamTable { schema, view: Some(view.clone()) }));
         }
+        if self.catalog.memory.contains_key(name) {
+            return plan_err!("can't query from memory table '{name}' without first inserting into it");
+        }
         let Some(table) = self.catalog.tables.get(name) else {
             let mut known: Vec<&str> =
                 self.catalog.tables.values().filter(|t| t.connector.can_read()).map(|t| t.name.as_str()).collect();
