@@ -20,6 +20,7 @@ use crate::sql::planner::refuse::refuse_unsupported;
 
 impl Planner<'_> {
     pub(super) fn aggregate(&self, a: &logical_expr::Aggregate) -> Result<Plan> {
+        let a = &without_repeated_keys(a);
         if let Some(grouped) = self.grouped_window_table(a)? {
             return Ok(grouped);
         }
@@ -71,6 +72,19 @@ impl Planner<'_> {
         }
         self.updating_aggregate(a, input)
     }
+}
+
+/// `GROUP BY k, k` as `GROUP BY k`: the result has one column for both, so positions agree again.
+fn without_repeated_keys(a: &logical_expr::Aggregate) -> logical_expr::Aggregate {
+    let mut a = a.clone();
+    let mut kept: Vec<Expr> = Vec::with_capacity(a.group_expr.len());
+    for e in std::mem::take(&mut a.group_expr) {
+        if !kept.contains(&e) {
+            kept.push(e);
+        }
+    }
+    a.group_expr = kept;
+    a
 }
 
 /// Keys (but for the window among them) and functions.
