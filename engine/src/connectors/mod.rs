@@ -80,7 +80,10 @@ impl Connector {
                 options.word("format", &["json"])?;
                 Ok(Self::Stdout)
             }
-            "blackhole" => Ok(Self::Blackhole),
+            "blackhole" => {
+                options.word("format", &["json"])?;
+                Ok(Self::Blackhole)
+            }
             other => Err(Error::Query(SqlError {
                 message: format!("unknown connector '{other}'"),
                 fix: Some(format!("use one of: {NAMES}")),

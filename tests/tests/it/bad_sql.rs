@@ -101,7 +101,7 @@ fn text_that_is_not_sql() {
 
 #[test]
 fn options_and_connectors() {
-    let connectors = "ingest, single_file, lake, memory, stdout, blackhole";
+    let connectors = "ingest, single_file, lake, memory, nexmark, stdout, blackhole";
     statement(
         "CREATE TABLE o (a BIGINT) WITH (connector = 'kafka');",
         1,

@@ -339,7 +339,8 @@ fn same_names(a: &[&Expr], b: &[Expr]) -> bool {
     let names = |e: &Expr| e.column_refs().iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     let mut a: Vec<_> = a.iter().map(|e| names(e)).collect();
     let mut b: Vec<_> = b.iter().map(names).collect();
-    (a.sort(), b.sort());
+    a.sort();
+    b.sort();
     a == b
 }
 
