@@ -118,7 +118,7 @@ fn options_and_connectors() {
         "CREATE TABLE o (a BIGINT) WITH (connector = 'blackhole', colour = 'red');",
         58,
         "unknown option 'colour' for connector 'blackhole'",
-        "use one of: event_time_field, idle_micros, idle_timeout, future_skew, message, connector, type",
+        "use one of: event_time_field, idle_micros, idle_timeout, future_skew, message, connector, type, format",
     );
     statement(
         "CREATE TABLE o (a BIGINT) WITH (connector = 'single_file', format = 'xml', path = 'o.json');",
