@@ -9,10 +9,10 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
-use super::StateChange;
 use super::expiry::Expiry;
 use super::partitions::Partitions;
 use super::stored_rows::{Codec, StoredRow, evaluate};
+use super::{Operator, Output, StateChange};
 use crate::error::{Error, Result};
 use crate::message::Rows;
 use crate::time::{WATERMARK_MIN, Watermark};
@@ -58,6 +58,45 @@ pub struct Change {
     pub after: Vec<StoredRow>,
     /// The event time of the change, where rows have none of their own.
     pub time: Option<i64>,
+}
+
+/// What an operator says of partitions that changed.
+pub trait Results: Send {
+    /// Hands on the changes of the results.
+    fn emit(&self, rows: &KeptRows, changes: &[Change], out: &mut Output) -> Result<()>;
+}
+
+/// An operator that keeps the rows of partitions and tells what changes.
+pub struct Running<R> {
+    /// The rows.
+    pub rows: KeptRows,
+    /// What is made of them.
+    pub results: R,
+}
+
+impl<R: Results> Operator for Running<R> {
+    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
+        let changes = self.rows.apply(&rows)?;
+        self.results.emit(&self.rows, &changes, out)
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark> {
+        let changes = self.rows.on_watermark(watermark)?;
+        self.results.emit(&self.rows, &changes, out)?;
+        Ok(watermark)
+    }
+
+    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
+        self.rows.snapshot(files)
+    }
+
+    fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
+        self.rows.restore(&state, watermark)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.rows.state_bytes()
+    }
 }
 
 /// A partition's rows.

@@ -7,15 +7,14 @@ use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use super::kept_rows::{Change, Keeping, KeptRows};
+use super::kept_rows::{Change, Keeping, KeptRows, Results, Running};
 use super::over_functions::Function;
 use super::spec::{Properties, Spec};
 use super::stored_rows::{StoredRow, byte_rows, plain_fields};
 use super::window::show_duration;
-use super::{Operator, Output, StateChange};
+use super::{Operator, Output};
 use crate::error::Result;
 use crate::message::Rows;
-use crate::time::Watermark;
 
 /// Keeps all rows of each partition and computes a partition anew when it changes. *Shape*: the input's columns, then one
 /// per function. A batch makes one change per row whose results changed.
@@ -61,23 +60,26 @@ impl Spec for OverUpdating {
     }
 
     fn build(&self) -> Result<Box<dyn Operator>> {
-        let (functions, schema) = (self.functions.clone(), self.schema.clone());
-        Ok(Box::new(Running { rows: KeptRows::new(self.keeping.clone())?, functions, schema }))
+        let results = Computed { functions: self.functions.clone(), schema: self.schema.clone() };
+        Ok(Box::new(Running { rows: KeptRows::new(self.keeping.clone())?, results }))
     }
 }
 
-struct Running {
-    rows: KeptRows,
+struct Computed {
     functions: Vec<Function>,
     schema: SchemaRef,
 }
 
-impl Running {
+impl Computed {
     /// The results of some partitions, one after the other.
-    fn results<'a>(&self, partitions: impl Iterator<Item = &'a Vec<StoredRow>> + Clone) -> Result<Rows> {
+    fn results<'a>(
+        &self,
+        kept: &KeptRows,
+        partitions: impl Iterator<Item = &'a Vec<StoredRow>> + Clone,
+    ) -> Result<Rows> {
         let rows = || partitions.clone().flatten();
-        let (mut columns, time) = self.rows.codec().decode(rows())?;
-        let batch = RecordBatch::try_new(self.rows.codec().schema().clone(), columns.clone())?;
+        let (mut columns, time) = kept.codec().decode(rows())?;
+        let batch = RecordBatch::try_new(kept.codec().schema().clone(), columns.clone())?;
         let (mut spans, mut peers, mut at) = (Vec::new(), Vec::new(), 0);
         for partition in partitions.clone().filter(|p| !p.is_empty()) {
             spans.push(at..at + partition.len());
@@ -91,13 +93,15 @@ impl Running {
         }
         Ok(Rows::new(RecordBatch::try_new(self.schema.clone(), columns)?, time))
     }
+}
 
-    fn emit(&self, changes: &[Change], out: &mut Output) -> Result<()> {
+impl Results for Computed {
+    fn emit(&self, rows: &KeptRows, changes: &[Change], out: &mut Output) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
-        let before = self.results(changes.iter().map(|c| &c.before))?;
-        let after = self.results(changes.iter().map(|c| &c.after))?;
+        let before = self.results(rows, changes.iter().map(|c| &c.before))?;
+        let after = self.results(rows, changes.iter().map(|c| &c.after))?;
         let times = |side: fn(&Change) -> &Vec<StoredRow>, own: &Rows| -> Vec<i64> {
             let each = changes.iter().flat_map(|c| std::iter::repeat_n(c.time, side(c).len()));
             each.zip(own.time.values()).map(|(time, own)| time.unwrap_or(*own)).collect()
@@ -105,7 +109,7 @@ impl Running {
         let mut time = times(|c| &c.before, &before);
         time.extend(times(|c| &c.after, &after));
         // The time of a change is no part of its rows.
-        let compared = if self.rows.timed() { time.clone() } else { vec![0; time.len()] };
+        let compared = if rows.timed() { time.clone() } else { vec![0; time.len()] };
         let both = Rows {
             batch: arrow::compute::concat_batches(&self.schema, [&before.batch, &after.batch])?,
             time: time.into(),
@@ -154,29 +158,4 @@ fn pick<'k>(
         _ => false,
     };
     rows.filter(|i| take(*i) == held).collect()
-}
-
-impl Operator for Running {
-    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
-        let changes = self.rows.apply(&rows)?;
-        self.emit(&changes, out)
-    }
-
-    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark> {
-        let changes = self.rows.on_watermark(watermark)?;
-        self.emit(&changes, out)?;
-        Ok(watermark)
-    }
-
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        self.rows.snapshot(files)
-    }
-
-    fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
-        self.rows.restore(&state, watermark)
-    }
-
-    fn state_bytes(&self) -> usize {
-        self.rows.state_bytes()
-    }
 }

@@ -7,14 +7,13 @@ use arrow::array::{ArrayRef, BooleanArray, UInt64Array, new_null_array};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-use super::kept_rows::{Change, Keeping, KeptRows};
+use super::kept_rows::{Change, Keeping, KeptRows, Results, Running};
 use super::spec::{Properties, Spec};
 use super::stored_rows::StoredRow;
 use super::window::show_duration;
-use super::{Operator, Output, StateChange};
+use super::{Operator, Output};
 use crate::error::Result;
 use crate::message::Rows;
-use crate::time::Watermark;
 
 /// Keeps the best rows of each partition. *Shape*: the input's columns and the rank, or null in its place if `ranked` is
 /// false. A batch makes one change per partition: rows that left are taken back, rows that entered are new, and with
@@ -61,13 +60,12 @@ impl Spec for TopN {
     }
 
     fn build(&self) -> Result<Box<dyn Operator>> {
-        let (ranked, schema) = (self.ranked, self.schema.clone());
-        Ok(Box::new(Running { rows: KeptRows::new(self.keeping.clone())?, ranked, schema }))
+        let results = Ranks { ranked: self.ranked, schema: self.schema.clone() };
+        Ok(Box::new(Running { rows: KeptRows::new(self.keeping.clone())?, results }))
     }
 }
 
-struct Running {
-    rows: KeptRows,
+struct Ranks {
     ranked: bool,
     schema: SchemaRef,
 }
@@ -124,8 +122,8 @@ fn missing<'a>(from: &'a [StoredRow], other: &[StoredRow]) -> Vec<&'a StoredRow>
     missing
 }
 
-impl Running {
-    fn emit(&self, changes: &[Change], out: &mut Output) -> Result<()> {
+impl Results for Ranks {
+    fn emit(&self, rows: &KeptRows, changes: &[Change], out: &mut Output) -> Result<()> {
         let mut emitted = Emitted::default();
         for change in changes {
             if self.ranked { emitted.by_rank(change) } else { emitted.by_row(change) }
@@ -133,7 +131,7 @@ impl Running {
         if emitted.rows.is_empty() {
             return Ok(());
         }
-        let (mut columns, mut time) = self.rows.codec().decode(&emitted.rows)?;
+        let (mut columns, mut time) = rows.codec().decode(&emitted.rows)?;
         if !emitted.times.is_empty() {
             time = emitted.times.into();
         }
@@ -145,30 +143,5 @@ impl Running {
         let retracts = emitted.retracts.contains(&true).then(|| BooleanArray::from(emitted.retracts));
         out.batches.push(Rows { retracts, ..Rows::new(batch, time) });
         Ok(())
-    }
-}
-
-impl Operator for Running {
-    fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
-        let changes = self.rows.apply(&rows)?;
-        self.emit(&changes, out)
-    }
-
-    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark> {
-        let changes = self.rows.on_watermark(watermark)?;
-        self.emit(&changes, out)?;
-        Ok(watermark)
-    }
-
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        self.rows.snapshot(files)
-    }
-
-    fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
-        self.rows.restore(&state, watermark)
-    }
-
-    fn state_bytes(&self) -> usize {
-        self.rows.state_bytes()
     }
 }
