@@ -6,7 +6,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -15,7 +15,7 @@ impl Random {
 
     /// From 0 to below `n`.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.bits() % n
     }
 
     /// True once in `n` times.
@@ -26,7 +26,7 @@ impl Random {
 
 /// Random bits that belong to some numbers, the same whenever they are asked for.
 pub fn hash(parts: &[u64]) -> u64 {
-    parts.iter().fold(0, |h, part| Random(h ^ part.wrapping_mul(0xD6E8_FEB8_6659_FD93)).next())
+    parts.iter().fold(0, |h, part| Random(h ^ part.wrapping_mul(0xD6E8_FEB8_6659_FD93)).bits())
 }
 
 /// The seeds of a test: 1 to `n`, to `MILLSTREAM_SEEDS`, or the one in `MILLSTREAM_SEED`.

@@ -95,7 +95,7 @@ fn stream(sql: &str, batches: &[RecordBatch], workers: usize) -> u64 {
                  WITH (connector = 'single_file', path = '-', format = 'json'); \
                  ";
     program.execute(&format!("{table}{sql}"), "bench").expect("the query plans");
-    let source = Box::new(Memory(batches.to_vec().into_iter()));
+    let source = Box::new(Memory(Vec::from(batches).into_iter()));
     let sources = vec![SourceSpec {
         table: program.catalog.tables["events"].clone(),
         input: Input::Bounded { source, rate_limit: None, fail_on_bad_data: false },

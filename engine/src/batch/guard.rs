@@ -58,7 +58,7 @@ pub(super) fn parse(sql: &str) -> Result<Statement> {
         return Err(refused("several statements in one query", "send them one by one"));
     }
     let Some(statement) = statements.pop_front() else { return Err(refused("the query is empty", "write a SELECT")) };
-    allow_statement(&statement, sql)?;
+    allow_statement(&statement)?;
     Ok(statement)
 }
 
@@ -119,15 +119,15 @@ fn is_operator(keyword: Keyword) -> bool {
     )
 }
 
-fn allow_statement(statement: &Statement, sql: &str) -> Result<()> {
+fn allow_statement(statement: &Statement) -> Result<()> {
     match statement {
-        Statement::Explain(explain) => allow_statement(&explain.statement, sql),
+        Statement::Explain(explain) => allow_statement(&explain.statement),
         Statement::Statement(inner) => match inner.as_ref() {
             SqlStatement::Query(_)
             | SqlStatement::ExplainTable { .. }
             | SqlStatement::ShowTables { .. }
             | SqlStatement::ShowColumns { .. } => Ok(()),
-            SqlStatement::Explain { statement, .. } => allow_statement(&Statement::Statement(statement.clone()), sql),
+            SqlStatement::Explain { statement, .. } => allow_statement(&Statement::Statement(statement.clone())),
             other => Err(refused(&format!("{} is not allowed", verb(&other.to_string())), READ_ONLY)),
         },
         Statement::CreateExternalTable(_) => Err(refused("CREATE EXTERNAL TABLE is not allowed", READ_ONLY)),

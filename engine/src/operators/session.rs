@@ -40,6 +40,15 @@ struct Slot {
     owner: u32,
 }
 
+/// All state of a [`Session`], one row per slot.
+struct Drained {
+    keys: Vec<ArrayRef>,
+    /// First and last event, and each slot's owner.
+    slots: Vec<Slot>,
+    /// Of each aggregate function, its state columns.
+    states: Vec<Vec<ArrayRef>>,
+}
+
 /// Session aggregation. *Shape* out: `schema`, the columns of the SQL aggregate with the window at `window_at`.
 /// Event time of a result: the window's last nanosecond. Input must arrive in the order of the log.
 pub struct Session {
@@ -183,8 +192,8 @@ impl Session {
         Ok((slots, Some(BooleanArray::from(on_time))))
     }
 
-    /// All state taken out: key columns, first, last and accumulator states, one row per slot, and each slot's owner.
-    fn drain(&mut self) -> Result<(Vec<ArrayRef>, Vec<Slot>, Vec<Vec<ArrayRef>>)> {
+    /// Takes all state out.
+    fn drain(&mut self) -> Result<Drained> {
         let mut open = std::mem::replace(&mut self.open, Open::new(&self.aggregation)?);
         let owners: Vec<u32> = (0..open.slots.len() as u32).map(|s| open.owner(s)).collect();
         let keys = match &mut open.keys {
@@ -195,7 +204,7 @@ impl Session {
         let keys = keys.iter().map(|k| Ok(take(k, &key_of, None)?)).collect::<Result<Vec<_>>>()?;
         let states = open.accumulators.iter_mut().map(|a| Ok(a.state(EmitTo::All)?)).collect::<Result<Vec<_>>>()?;
         let slots = open.slots.iter().zip(owners).map(|(s, owner)| Slot { owner, ..*s }).collect();
-        Ok((keys, slots, states))
+        Ok(Drained { keys, slots, states })
     }
 
     /// Emits every session that ends at or before `watermark`; the open ones go back.
@@ -205,7 +214,7 @@ impl Session {
         if !self.open.slots.iter().enumerate().any(|(i, s)| s.owner == i as u32 && ended(s)) {
             return Ok(());
         }
-        let (keys, slots, states) = self.drain()?;
+        let Drained { keys, slots, states } = self.drain()?;
         let is_closed = |i: usize| slots.get(i).and_then(|s| slots.get(s.owner as usize)).is_some_and(ended);
         let (mut closed, mut kept): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
         for i in 0..slots.len() {
@@ -335,7 +344,7 @@ impl Operator for Session {
         if self.open.slots.is_empty() {
             return Ok(StateChange::Replace(Vec::new()));
         }
-        let (keys, slots, states) = self.drain()?;
+        let Drained { keys, slots, states } = self.drain()?;
         let all: Vec<u32> = (0..slots.len() as u32).collect();
         self.put_back(&keys, &slots, &states, all)?;
         // Sessions merged into another are written as rows of their own with the owner's bounds: they merge again.

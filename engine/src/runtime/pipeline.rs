@@ -68,7 +68,7 @@ pub struct Counters {
 #[derive(Debug, Clone)]
 pub enum Feed {
     /// Rows of a source.
-    Batch(usize, Rows),
+    Batch(usize, Box<Rows>),
     /// A source's watermark.
     Watermark(usize, Watermark),
     /// A checkpoint.
@@ -214,7 +214,7 @@ impl Worker {
             let mut left = Vec::new();
             let result = match message {
                 Feed::Batch(source, rows) => {
-                    self.push(source, &Message::Batch(rows), &mut left)?;
+                    self.push(source, &Message::Batch(*rows), &mut left)?;
                     Yield::Batch(left)
                 }
                 Feed::Watermark(source, w) => {

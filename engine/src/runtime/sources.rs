@@ -296,7 +296,7 @@ impl Sources {
             )?);
         }
         if !stamped.rows.is_empty() {
-            let feed = Feed::Batch(source, stamped.rows);
+            let feed = Feed::Batch(source, Box::new(stamped.rows));
             self.feed_all(&feed)?;
         }
         self.rejected(source, &rejected, arrived)?;

@@ -226,7 +226,8 @@ fn connector_columns(
     if written.is_empty() {
         return Ok((known.clone(), known, false));
     }
-    for c in written.iter().filter(|c| c.generated.is_none() && known.column_with_name(&fold(&c.name)).is_none()) {
+    let unknown = |c: &&Column| c.generated.is_none() && known.column_with_name(&fold(&c.name)).is_none();
+    if let Some(c) = written.iter().find(unknown) {
         let names = known.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
         let message = format!("connector '{}' has no column '{}' here", connector.name(), c.name.value);
         return Err(source.error(place_of_name(&c.name), message, Some(format!("use some of: {names}"))));

@@ -163,7 +163,7 @@ impl Labels {
 
     fn draw(&self, canvas: &mut Canvas, place: usize, name: &str, (middle, bottom): (f64, f64)) {
         match self {
-            Self::Every { nth } if place % nth != 0 => {}
+            Self::Every { nth } if !place.is_multiple_of(*nth) => {}
             Self::Every { .. } => canvas.text((middle, bottom + 16.0), Anchor::Middle, "muted", name),
             Self::Lines { widest_px, .. } => {
                 let (first, second) = two_lines(name, *widest_px);

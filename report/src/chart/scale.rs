@@ -105,7 +105,7 @@ fn decimals_of(step: f64) -> usize {
     if step >= 1.0 && step.fract() < 1e-9 {
         return 0;
     }
-    (-(step * 1.000_000_1).log10().floor()).max(1.0).min(9.0) as usize
+    (-(step * 1.000_000_1).log10().floor()).clamp(1.0, 9.0) as usize
 }
 
 fn trim_zeros(text: String) -> String {

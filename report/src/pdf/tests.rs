@@ -77,7 +77,6 @@ fn latency_section() -> Section {
         table: vec![rows],
         table_rows_max: 24,
         definition: "Exact percentile (nearest rank) over all calls of the hour, failed ones included.".into(),
-        ..Section::default()
     }
 }
 

@@ -1,4 +1,5 @@
 //! The server's tests, in one program.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cli;
 mod demo;

@@ -315,7 +315,7 @@ impl Player<'_> {
         if !self.script.files.is_empty() {
             let ended = |e: &Engine| {
                 let status = e.status();
-                status.pipelines.iter().filter(|p| !p.name.ends_with("__rejected")).all(|p| p.watermark >= END)
+                status.pipelines.iter().filter(|p| !p.name.ends_with("__rejected")).all(|p| p.watermark == END)
             };
             self.wait_until(ended).await?;
         }

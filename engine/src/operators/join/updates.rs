@@ -35,7 +35,8 @@ pub(super) fn net(
 ) -> Result<Taken> {
     let hashes = Hashes::of(store, base, &rows.batch, keys.len())?;
     let retracts = |i: usize| rows.retracts.as_ref().is_some_and(|r| r.value(i));
-    let (mut removed, mut fresh): (Vec<(u32, u32)>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
+    let mut removed: Vec<(u32, u32)> = Vec::new();
+    let mut fresh: Vec<(u32, u32)> = Vec::new();
     // Removed rows by hash: the newest, and for each the one before.
     let (mut by_hash, mut before): (HashMap<u64, u32>, Vec<u32>) = (HashMap::new(), Vec::new());
     // Rows of this batch whose key is null: no store keeps them, and equal hashes are taken for equal rows.

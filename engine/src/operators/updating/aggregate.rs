@@ -401,7 +401,8 @@ impl Operator for Updating {
     }
 
     fn on_slice(&mut self, slice: &SliceState, out: &mut Output) -> Result<()> {
-        let (first, newest, keys, mut states) = share::read(slice, self.spec.aggregation.group_fields.len())?;
+        let share::Parts { first, newest, keys, mut states } =
+            share::read(slice, self.spec.aggregation.group_fields.len())?;
         let step = self.step(keys, &Arrival { now: first, time: newest, retracts: None })?;
         let mut advance = Vec::with_capacity(self.spec.functions.len());
         for aggregate in &self.spec.aggregation.aggregates {

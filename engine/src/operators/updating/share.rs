@@ -105,11 +105,28 @@ fn batch(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// What a share sent: the time at the first row of each group, that of the newest, keys, states.
-pub(super) fn read(slice: &SliceState, keys: usize) -> Result<(&[i64], &[i64], &[ArrayRef], &[ArrayRef])> {
+/// What a share sent, one row per group.
+pub(super) struct Parts<'a> {
+    /// Event time of the first row.
+    pub(super) first: &'a [i64],
+    /// Event time of the newest row.
+    pub(super) newest: &'a [i64],
+    /// Key columns.
+    pub(super) keys: &'a [ArrayRef],
+    /// State columns of the functions.
+    pub(super) states: &'a [ArrayRef],
+}
+
+/// The columns of `slice`, of which `keys` are keys.
+pub(super) fn read(slice: &SliceState, keys: usize) -> Result<Parts<'_>> {
     let [first, newest, rest @ ..] = slice.groups.columns() else {
         return Err(Error::Bug("a share of an updating aggregate lacks its times".into()));
     };
     let (keys, states) = rest.split_at(keys.min(rest.len()));
-    Ok((first.as_primitive::<Int64Type>().values(), newest.as_primitive::<Int64Type>().values(), keys, states))
+    Ok(Parts {
+        first: first.as_primitive::<Int64Type>().values(),
+        newest: newest.as_primitive::<Int64Type>().values(),
+        keys,
+        states,
+    })
 }

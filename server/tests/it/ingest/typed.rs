@@ -224,7 +224,7 @@ fn the_decoder_agrees_with_prost() {
     let column = |name: &str| decoded.batch.column_by_name(name).unwrap().clone();
     let text = |name: &str, row: usize| {
         let array = column(name);
-        array.is_valid(row).then(|| array.as_string::<i32>().value(row).to_string()).unwrap_or_default()
+        if array.is_valid(row) { array.as_string::<i32>().value(row).to_string() } else { String::new() }
     };
     let int = |name: &str, row: usize| {
         let array = column(name);
