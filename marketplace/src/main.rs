@@ -1,0 +1,5 @@
+//! The `marketplace` binary.
+
+fn main() -> std::process::ExitCode {
+    millstream_marketplace::cli::main()
+}

@@ -1,0 +1,291 @@
+//! One search: which agents, in which order, which page of them, and how many there are of each kind.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::text::words;
+use super::{Card, Catalogue, Explanation, Snapshot};
+use crate::problem::{Problem, Result};
+use crate::secret;
+
+const PER_PAGE: usize = 24;
+const PER_PAGE_MAX: usize = 100;
+const TEXT_BYTES_MAX: usize = 200;
+
+/// In which order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sort {
+    /// See `explain`.
+    #[default]
+    Relevance,
+    /// Most installers first.
+    Installs,
+    /// Best Bayesian rating first.
+    Rating,
+    /// Fastest growing first.
+    Trending,
+    /// Newest first.
+    Newest,
+}
+
+impl Sort {
+    /// All, with the words for pages.
+    pub const ALL: [(Self, &'static str, &'static str); 5] = [
+        (Self::Relevance, "relevance", "Relevance"),
+        (Self::Installs, "installs", "Most installed"),
+        (Self::Rating, "rating", "Best rated"),
+        (Self::Trending, "trending", "Trending"),
+        (Self::Newest, "newest", "Newest"),
+    ];
+}
+
+/// What it may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PriceFilter {
+    /// Nothing.
+    Free,
+    /// Once.
+    OneTime,
+    /// Every month.
+    Subscription,
+}
+
+impl PriceFilter {
+    /// As prices are named.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::OneTime => "one_time",
+            Self::Subscription => "subscription",
+        }
+    }
+}
+
+/// What is searched for.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct Query {
+    /// Words; misspelt and unfinished ones are found too.
+    pub q: String,
+    /// A category's slug.
+    pub category: Option<String>,
+    /// A tag.
+    pub tag: Option<String>,
+    /// A namespace.
+    pub namespace: Option<String>,
+    /// A rating of so much or more, 0 to 5.
+    pub min_rating: Option<f64>,
+    /// What it may cost.
+    pub price: Option<PriceFilter>,
+    /// In which order; relevance when absent.
+    pub sort: Option<Sort>,
+    /// Where the page before ended: its `next`.
+    pub seek: Option<String>,
+    /// Agents a page, at most 100.
+    pub per_page: Option<usize>,
+    /// 1: tell how each score came about.
+    pub explain: Option<u8>,
+}
+
+/// How many agents there are of each kind, with every other filter applied but the kind's own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub struct Facets {
+    /// By category.
+    pub categories: BTreeMap<String, usize>,
+    /// By price.
+    pub prices: BTreeMap<String, usize>,
+    /// Rated so much or more: 4, 3, 2.
+    pub ratings: BTreeMap<String, usize>,
+}
+
+/// One agent of a page.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Hit {
+    /// The agent.
+    #[serde(flatten)]
+    pub card: Arc<Card>,
+    /// With `explain=1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
+}
+
+/// One page of a search.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Page {
+    /// Agents on all pages.
+    pub total: usize,
+    /// The first is the agent of just that name.
+    pub exact_match: bool,
+    /// This page.
+    pub agents: Vec<Hit>,
+    /// For `seek`, if there is a next page.
+    pub next: Option<String>,
+    /// How many of each kind.
+    pub facets: Facets,
+}
+
+/// Where a page ended: the last agent's place in the order, so that agents that come or go meanwhile shift nothing.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seek {
+    sort: Sort,
+    value: f64,
+    id: String,
+}
+
+struct Ranked {
+    card: Arc<Card>,
+    value: f64,
+    explanation: Explanation,
+}
+
+fn before(a: &Ranked, b: &Ranked) -> Ordering {
+    b.value.total_cmp(&a.value).then_with(|| a.card.id.cmp(&b.card.id))
+}
+
+impl Catalogue {
+    /// Answers `query` from the newest snapshot.
+    ///
+    /// *Errors*: 400 for what cannot be meant.
+    pub fn search(&self, query: &Query) -> Result<Page> {
+        check(query)?;
+        let snapshot = self.now();
+        let sort = query.sort.unwrap_or_default();
+        let (matching, facets) = self.matching(&snapshot, query, sort)?;
+        let mut ranked = matching;
+        ranked.sort_unstable_by(before);
+        let total = ranked.len();
+        let exact_match = ranked.first().is_some_and(|r| r.explanation.exact_name > 0.0);
+        let start = match &query.seek {
+            None => 0,
+            Some(text) => {
+                let seek = seek_of(text, sort)?;
+                ranked.partition_point(|r| {
+                    seek.value.total_cmp(&r.value).then_with(|| r.card.id.cmp(&seek.id)) != Ordering::Greater
+                })
+            }
+        };
+        let per_page = query.per_page.unwrap_or(PER_PAGE);
+        let more = total > start + per_page;
+        let page: Vec<Ranked> = ranked.into_iter().skip(start).take(per_page).collect();
+        let next = page.last().filter(|_| more).map(|last| {
+            let seek = Seek { sort, value: last.value, id: last.card.id.clone() };
+            secret::base64_url(serde_json::to_string(&seek).unwrap_or_default().as_bytes())
+        });
+        let explain = query.explain == Some(1);
+        let hit = |r: Ranked| Hit { card: r.card, explanation: explain.then_some(r.explanation) };
+        Ok(Page { total, exact_match, agents: page.into_iter().map(hit).collect(), next, facets })
+    }
+
+    fn matching(&self, snapshot: &Snapshot, query: &Query, sort: Sort) -> Result<(Vec<Ranked>, Facets)> {
+        let words = words(&query.q);
+        let name = query.q.trim().to_lowercase();
+        let scores = if words.is_empty() { None } else { Some(snapshot.text.scores(&words)?) };
+        let (mut ranked, mut facets) = (Vec::new(), Facets::default());
+        let now = self.clock.now_ms();
+        for card in &snapshot.cards {
+            let text = match &scores {
+                None => 0.0,
+                Some(scores) => match scores.get(&card.id) {
+                    Some(score) => *score,
+                    None => continue,
+                },
+            };
+            let fits = Fits::of(query, card);
+            fits.count(card, &mut facets);
+            if !fits.all() {
+                continue;
+            }
+            let exact = if name.is_empty() { 0.0 } else { named(card, &name, &words) };
+            let explanation = self.weights.score(card, text, exact, snapshot.installs_max, now);
+            let value = match sort {
+                Sort::Relevance => explanation.score,
+                Sort::Installs => card.installs as f64,
+                Sort::Rating => card.rating,
+                Sort::Trending => card.trending,
+                Sort::Newest => card.published_at as f64,
+            };
+            ranked.push(Ranked { card: card.clone(), value, explanation });
+        }
+        Ok((ranked, facets))
+    }
+}
+
+/// How much `name` is the agent's: 1 to the letter, a little less without marks and blanks.
+fn named(card: &Card, name: &str, searched: &[String]) -> f64 {
+    if card.name == name || card.full_name() == name || card.title.to_lowercase() == name {
+        return 1.0;
+    }
+    if words(&card.title) == searched { 0.8 } else { 0.0 }
+}
+
+/// Which filters an agent passes.
+struct Fits {
+    category: bool,
+    price: bool,
+    rating: bool,
+    rest: bool,
+}
+
+impl Fits {
+    fn of(query: &Query, card: &Card) -> Self {
+        Self {
+            category: query.category.as_ref().is_none_or(|c| card.categories.contains(c)),
+            price: query.price.is_none_or(|p| p.name() == card.price.kind),
+            rating: query.min_rating.is_none_or(|r| card.review_count > 0 && card.rating >= r),
+            rest: query.tag.as_ref().is_none_or(|t| card.tags.contains(t))
+                && query.namespace.as_ref().is_none_or(|n| card.namespace == *n),
+        }
+    }
+
+    fn all(&self) -> bool {
+        self.category && self.price && self.rating && self.rest
+    }
+
+    fn count(&self, card: &Card, facets: &mut Facets) {
+        if !self.rest {
+            return;
+        }
+        if self.price && self.rating {
+            for category in &card.categories {
+                *facets.categories.entry(category.clone()).or_default() += 1;
+            }
+        }
+        if self.category && self.rating {
+            *facets.prices.entry(card.price.kind.clone()).or_default() += 1;
+        }
+        if self.category && self.price && card.review_count > 0 {
+            for floor in [4, 3, 2].into_iter().filter(|f| card.rating >= f64::from(*f)) {
+                *facets.ratings.entry(floor.to_string()).or_default() += 1;
+            }
+        }
+    }
+}
+
+fn check(query: &Query) -> Result<()> {
+    if query.q.len() > TEXT_BYTES_MAX {
+        return Err(Problem::invalid(format!("q has {} bytes; search for at most {TEXT_BYTES_MAX}", query.q.len())));
+    }
+    if let Some(category) = &query.category {
+        crate::catalogue::Category::of(category).map_err(|p| Problem::invalid(p.detail()))?;
+    }
+    if let Some(rating) = query.min_rating.filter(|r| !(0.0..=5.0).contains(r)) {
+        return Err(Problem::invalid(format!("min_rating is {rating}; use 0 to 5")));
+    }
+    if let Some(n) = query.per_page.filter(|n| !(1..=PER_PAGE_MAX).contains(n)) {
+        return Err(Problem::invalid(format!("per_page is {n}; use 1 to {PER_PAGE_MAX}")));
+    }
+    Ok(())
+}
+
+fn seek_of(text: &str, sort: Sort) -> Result<Seek> {
+    let seek: Option<Seek> = secret::unbase64_url(text).and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    seek.filter(|s| s.sort == sort)
+        .ok_or_else(|| Problem::invalid("seek is not from this search; take `next` of the page before, unchanged"))
+}

@@ -1,0 +1,165 @@
+//! The text index: words of name, title, tags, summary and readme, found also when they are misspelt or not yet finished.
+
+use std::collections::HashMap;
+
+use tantivy::collector::TopDocs;
+use tantivy::query::{BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query, TermQuery};
+use tantivy::schema::{Field, IndexRecordOption, STORED, STRING, Schema, TEXT, Value};
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
+
+use super::Card;
+use crate::problem::{Problem, Result};
+
+/// Of the writer; the index itself is about as large as its texts.
+const WRITER_BYTES: usize = 20 << 20;
+/// Words of a search; the rest is ignored.
+const WORDS_MAX: usize = 12;
+const HITS_MAX: usize = 20_000;
+
+/// Words of the index and what a word in each field is worth.
+#[derive(Debug, Clone, Copy)]
+struct Fields {
+    id: Field,
+    name: Field,
+    title: Field,
+    tags: Field,
+    summary: Field,
+    readme: Field,
+}
+
+/// Texts of all listed agents.
+pub(super) struct TextIndex {
+    fields: Fields,
+    writer: IndexWriter,
+    reader: IndexReader,
+}
+
+impl std::fmt::Debug for TextIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TextIndex")
+    }
+}
+
+fn broken(error: tantivy::TantivyError) -> Problem {
+    Problem::internal(format!("the text index said: {error}"))
+}
+
+/// A reader of the texts, for many searches at once.
+#[derive(Clone)]
+pub(super) struct TextReader {
+    fields: Fields,
+    reader: IndexReader,
+}
+
+impl TextIndex {
+    /// Nothing in it, in memory.
+    pub fn new() -> Result<Self> {
+        let mut schema = Schema::builder();
+        let fields = Fields {
+            id: schema.add_text_field("id", STRING | STORED),
+            name: schema.add_text_field("name", TEXT),
+            title: schema.add_text_field("title", TEXT),
+            tags: schema.add_text_field("tags", TEXT),
+            summary: schema.add_text_field("summary", TEXT),
+            readme: schema.add_text_field("readme", TEXT),
+        };
+        let index = Index::create_in_ram(schema.build());
+        let writer = index.writer_with_num_threads(1, WRITER_BYTES).map_err(broken)?;
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(broken)?;
+        Ok(Self { fields, writer, reader })
+    }
+
+    /// For searching.
+    pub fn reader(&self) -> TextReader {
+        TextReader { fields: self.fields, reader: self.reader.clone() }
+    }
+
+    /// Takes out `gone`, puts in `cards` in place of what was there of them.
+    pub fn replace<'a>(&mut self, gone: &[String], cards: impl Iterator<Item = &'a Card>) -> Result<()> {
+        let f = self.fields;
+        for id in gone {
+            self.writer.delete_term(Term::from_field_text(f.id, id));
+        }
+        for card in cards {
+            self.writer.delete_term(Term::from_field_text(f.id, &card.id));
+            let mut document = TantivyDocument::default();
+            document.add_text(f.id, &card.id);
+            document.add_text(f.name, format!("{} {}", card.namespace, card.name));
+            document.add_text(f.title, &card.title);
+            document.add_text(f.tags, card.tags.join(" "));
+            document.add_text(f.summary, &card.summary);
+            document.add_text(f.readme, &card.readme);
+            self.writer.add_document(document).map_err(broken)?;
+        }
+        self.writer.commit().map_err(broken)?;
+        self.reader.reload().map_err(broken)
+    }
+}
+
+/// The words of a search, as the index has them.
+pub(super) fn words(text: &str) -> Vec<String> {
+    let lower = text.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty() && w.len() <= 40);
+    words.map(str::to_string).take(WORDS_MAX).collect()
+}
+
+/// Letters that may be wrong in a word of so many.
+fn typos(word: &str) -> u8 {
+    match word.chars().count() {
+        0..=3 => 0,
+        4..=7 => 1,
+        _ => 2,
+    }
+}
+
+impl TextReader {
+    /// The score of each agent that has all `words`, by id: the best has 1. If none has all, those that have some.
+    pub fn scores(&self, words: &[String]) -> Result<HashMap<String, f64>> {
+        let all = self.run(words, Occur::Must)?;
+        if !all.is_empty() || words.len() < 2 {
+            return Ok(all);
+        }
+        self.run(words, Occur::Should)
+    }
+
+    fn run(&self, words: &[String], occur: Occur) -> Result<HashMap<String, f64>> {
+        let parts = words.iter().map(|word| (occur, self.one_word(word))).collect();
+        let searcher = self.reader.searcher();
+        let top = TopDocs::with_limit(HITS_MAX).order_by_score();
+        let found = searcher.search(&BooleanQuery::new(parts), &top).map_err(broken)?;
+        let best = found.first().map_or(1.0, |(score, _)| f64::from(*score)).max(f64::MIN_POSITIVE);
+        let mut scores = HashMap::with_capacity(found.len());
+        for (score, address) in found {
+            let document: TantivyDocument = searcher.doc(address).map_err(broken)?;
+            if let Some(id) = document.get_first(self.fields.id).and_then(|v| v.as_str()) {
+                scores.insert(id.to_string(), f64::from(score) / best);
+            }
+        }
+        Ok(scores)
+    }
+
+    /// A word as it stands counts by how rare it is; begun or misspelt, a fixed little.
+    fn one_word(&self, word: &str) -> Box<dyn Query> {
+        let f = self.fields;
+        let mut ways: Vec<(Occur, Box<dyn Query>)> = Vec::new();
+        let mut add = |query: Box<dyn Query>, boost: f32| {
+            ways.push((Occur::Should, Box::new(BoostQuery::new(query, boost))));
+        };
+        for (field, boost) in [(f.name, 4.0), (f.title, 3.0), (f.tags, 2.0), (f.summary, 1.0), (f.readme, 0.3)] {
+            let term = Term::from_field_text(field, word);
+            add(Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs)), boost);
+        }
+        if word.chars().count() >= 2 {
+            for (field, boost) in [(f.name, 2.0), (f.title, 1.5)] {
+                add(Box::new(FuzzyTermQuery::new_prefix(Term::from_field_text(field, word), 0, true)), boost);
+            }
+        }
+        let distance = typos(word);
+        if distance > 0 {
+            for (field, boost) in [(f.name, 1.0), (f.title, 0.8), (f.tags, 0.5), (f.summary, 0.3)] {
+                add(Box::new(FuzzyTermQuery::new(Term::from_field_text(field, word), distance, true)), boost);
+            }
+        }
+        Box::new(BooleanQuery::new(ways))
+    }
+}

@@ -1,0 +1,36 @@
+//! The marketplace over HTTP, as its users meet it, on SQLite and on PostgreSQL.
+
+mod accounts;
+mod catalogue;
+mod installs;
+mod market;
+mod packages;
+mod pages;
+mod postgres;
+mod publishing;
+mod reviews;
+mod search;
+
+/// The same test on both databases.
+#[macro_export]
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($market:ident: Market) $body:block)*) => {
+        $(mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn check($market: $crate::market::Market) $body
+
+            $(#[$meta])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                check($crate::market::Market::start().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                check($crate::market::Market::start_on($crate::postgres::database().await).await).await;
+            }
+        })*
+    };
+}
