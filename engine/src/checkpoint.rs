@@ -21,6 +21,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, create_exclusive, write_atomic};
 use crate::operators::graph::StageWatermarks;
+use crate::planted::{self, Bug};
 use crate::time::{WATERMARK_MIN, Watermark};
 
 /// The version of the manifest's and the state files' layout.
@@ -205,6 +206,10 @@ impl Checkpoints {
             serde_json::to_string(manifest).map_err(|e| Error::Bug(format!("a manifest does not serialise: {e}")))?;
         let text = format!("{json}\n{:08x}\n", crc32fast::hash(json.as_bytes()));
         let path = self.path(manifest.checkpoint);
+        if planted::is(Bug::ManifestNotAtomic) {
+            let written = self.fs.create(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+            return written.map_err(|e| Error::file(&path, "create", e));
+        }
         create_exclusive(self.fs.as_ref(), &path, text.as_bytes()).map_err(|e| Error::file(&path, "create", e))
     }
 
@@ -228,7 +233,13 @@ impl Checkpoints {
         writer.finish()?;
         drop(writer);
         let path = self.state.join(&name);
-        write_atomic(self.fs.as_ref(), &path, &bytes).map_err(|e| Error::file(&path, "write", e))?;
+        if planted::is(Bug::StateNotAtomic) {
+            let _ = self.fs.remove(&path);
+            let written = self.fs.create(&path).and_then(|mut file| file.write_all(&bytes));
+            written.map_err(|e| Error::file(&path, "write", e))?;
+        } else {
+            write_atomic(self.fs.as_ref(), &path, &bytes).map_err(|e| Error::file(&path, "write", e))?;
+        }
         let crc32 = crc32fast::hash(&bytes);
         Ok(Some(StateFile { name, bytes: bytes.len() as u64, crc32, needed_until }))
     }
@@ -260,6 +271,9 @@ impl Checkpoints {
             let manifest = self.manifest(*number)?;
             log_offset = log_offset.min(manifest.log_offset);
             needed.extend(manifest.files().map(|f| f.name.clone()));
+            if planted::is(Bug::StateRemovedEarly) {
+                needed.retain(|name| name.starts_with(&format!("{number}-")));
+            }
         }
         for number in old {
             let path = self.path(*number);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 #[cfg(test)]
+#[allow(dead_code, reason = "the tests package uses the rest")]
 pub(crate) mod sim;
 
 /// A file open for appending.

@@ -1,6 +1,8 @@
 //! Millstream's engine: streaming SQL with exactly-once state and Delta Lake tables, embedded in a Rust program.
 
 pub mod error;
+#[doc(hidden)]
+pub mod planted;
 pub mod time;
 
 pub mod message;

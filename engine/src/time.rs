@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 /// A moment at which an event happened, in nanoseconds since the epoch, UTC.
 pub type EventTime = i64;
@@ -28,6 +29,11 @@ pub const DAY: i64 = 86_400 * SECOND;
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The time now.
     fn now(&self) -> i64;
+
+    /// Lets time pass.
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
 }
 
 /// The system's clock.

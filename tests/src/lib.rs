@@ -6,6 +6,7 @@ pub mod python;
 pub mod queries;
 pub mod random;
 pub mod script;
+pub mod sim;
 pub mod sources;
 pub mod streams;
 

@@ -162,6 +162,7 @@ fn stream(program: &Program, query: &str, events: &Events, workers: usize) -> mi
         restored: None,
         log: None,
         clock: Arc::new(SystemClock),
+        inline: false,
     })?;
     runtime.join()?;
     Ok(runtime.sum(|c| &c.rows_out))

@@ -119,6 +119,7 @@ fn stream(sql: &str, batches: &[RecordBatch], workers: usize) -> u64 {
         restored: None,
         log: None,
         clock: Arc::new(SystemClock),
+        inline: false,
     };
     let runtime = Runtime::start(setup).expect("starts");
     runtime.join().expect("runs");

@@ -4,6 +4,8 @@ mod assemble;
 mod contract;
 mod narrow;
 mod run;
+#[doc(hidden)]
+pub mod stepped;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -22,7 +24,7 @@ pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, Statu
 pub use run::{RunOptions, RunSummary, check, explain, run_file};
 
 use crate::batch::Batch;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Manifest};
 use crate::connectors::Connector;
 use crate::connectors::Rejected;
 use crate::connectors::ingest::{REJECTED_ID, rejected_batch, rejected_table};
@@ -61,6 +63,23 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Runs blocking work beside the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Bug(format!("a blocking call panicked: {e}")))?
+}
+
+/// The newest checkpoint, and everything that the program names, opened to go on from there.
+fn prepare(
+    program: &Program,
+    checkpoints: &Checkpoints,
+    lake: &Lake,
+    handle: &Handle,
+    subscribers: &BTreeMap<String, SyncSender<RecordBatch>>,
+) -> Result<(Option<Manifest>, assemble::Assembled)> {
+    let restored = checkpoints.newest()?;
+    let newest = restored.as_ref().map_or(0, |m| m.checkpoint);
+    checkpoints.discard_after(newest)?;
+    let around =
+        assemble::Surroundings { lake: Some(lake), handle, log: true, subscribers, next_checkpoint: newest + 1 };
+    let assembled = assemble::assemble(program, &around)?;
+    Ok((restored, assembled))
 }
 
 impl Engine {
@@ -128,16 +147,7 @@ impl Engine {
         let (options, handle) = (self.options.clone(), Handle::current());
         let subscribers = std::mem::take(&mut *locked(&self.subscribers));
         let runtime = blocking(move || {
-            let restored = checkpoints.newest()?;
-            checkpoints.discard_after(restored.as_ref().map_or(0, |m| m.checkpoint))?;
-            let around = assemble::Surroundings {
-                lake: Some(&lake),
-                handle: &handle,
-                log: true,
-                subscribers: &subscribers,
-                next_checkpoint: restored.as_ref().map_or(0, |m| m.checkpoint) + 1,
-            };
-            let assembled = assemble::assemble(&program, &around)?;
+            let (restored, assembled) = prepare(&program, &checkpoints, &lake, &handle, &subscribers)?;
             Runtime::start(Setup {
                 sources: assembled.sources,
                 pipelines: assembled.pipelines,
@@ -147,6 +157,7 @@ impl Engine {
                 restored,
                 log: Some(log),
                 clock: options.clock,
+                inline: false,
             })
         })
         .await?;

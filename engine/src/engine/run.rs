@@ -104,6 +104,7 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         restored,
         log: None,
         clock: options.clock.clone(),
+        inline: false,
     })?;
     watch(&runtime, options)?;
     drop(lock);

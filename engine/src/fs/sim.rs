@@ -9,9 +9,16 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+// The tests package takes this file in as a module of its own and gives it the same names.
 use super::{DirLock, Fs, FsFile, parent};
 
 const SECTOR_BYTES: usize = 512;
+
+/// Sees every changing operation and decides what becomes of it; an error is what the caller gets.
+pub(crate) trait Director: Send + Sync + std::fmt::Debug {
+    /// `bytes` is the length of what is written. After an error half of it is in the file, and nothing else happens.
+    fn decide(&self, operation: &'static str, path: &Path, bytes: usize) -> io::Result<()>;
+}
 
 /// A small generator (splitmix64), so that a seed alone gives the run.
 #[derive(Debug, Clone)]
@@ -60,7 +67,7 @@ struct Disk {
     bytes_free: Option<u64>,
     fail_after: Option<u64>,
     fail_sync: bool,
-    operations: u64,
+    director: Option<Arc<dyn Director>>,
 }
 
 /// The simulated disk; clones share it.
@@ -85,8 +92,10 @@ fn apply(names: &mut BTreeMap<PathBuf, u64>, change: &Change) {
 
 impl Disk {
     /// Every changing operation passes here: after the power is out, all of them fail.
-    fn step(&mut self) -> io::Result<()> {
-        self.operations += 1;
+    fn step(&mut self, operation: &'static str, path: &Path, bytes: usize) -> io::Result<()> {
+        if let Some(director) = &self.director {
+            director.decide(operation, path, bytes)?;
+        }
         match &mut self.fail_after {
             Some(0) => Err(io::Error::other("simulated power cut")),
             Some(n) => {
@@ -118,6 +127,20 @@ impl SimFs {
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap()
+    }
+
+    /// Puts somebody in charge of every operation from now on.
+    pub(crate) fn direct(&self, director: Arc<dyn Director>) {
+        self.disk().director = Some(director);
+    }
+
+    /// What a new process finds after its predecessor was killed: everything, synced or not. The old one stays dead.
+    pub(crate) fn kill(&self) -> Self {
+        let mut disk = self.disk();
+        let after = std::mem::take(&mut *disk);
+        disk.fail_after = Some(0);
+        let after = Disk { locks: BTreeSet::new(), fail_after: None, director: None, ..after };
+        Self(Arc::new(Mutex::new(after)))
     }
 
     /// The power goes out after `n` more changing operations: every later one fails.
@@ -205,15 +228,18 @@ fn survive(inode: &Inode, rng: &mut Rng) -> Vec<u8> {
 struct SimFile {
     fs: SimFs,
     inode: u64,
+    path: PathBuf,
 }
 
 impl FsFile for SimFile {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.fs.disk();
-        if let Err(e) = disk.step() {
+        if let Err(e) = disk.step("write", &self.path, bytes.len()) {
             // The power goes out in the middle of the write.
             let half = bytes.len() / 2;
-            disk.inodes.get_mut(&self.inode).unwrap().current.extend_from_slice(&bytes[..half]);
+            if let Some(inode) = disk.inodes.get_mut(&self.inode) {
+                inode.current.extend_from_slice(&bytes[..half]);
+            }
             return Err(e);
         }
         let room = disk.bytes_free.unwrap_or(u64::MAX).min(bytes.len() as u64) as usize;
@@ -226,7 +252,7 @@ impl FsFile for SimFile {
 
     fn sync_file(&mut self) -> io::Result<()> {
         let mut disk = self.fs.disk();
-        disk.step()?;
+        disk.step("sync", &self.path, 0)?;
         if disk.fail_sync {
             return Err(io::Error::other("simulated EIO"));
         }
@@ -237,7 +263,7 @@ impl FsFile for SimFile {
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         let mut disk = self.fs.disk();
-        disk.step()?;
+        disk.step("truncate", &self.path, len as usize)?;
         disk.inodes.get_mut(&self.inode).unwrap().current.resize(len as usize, 0);
         Ok(())
     }
@@ -260,7 +286,7 @@ impl Drop for SimLock {
 impl Fs for SimFs {
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         let mut disk = self.disk();
-        disk.step()?;
+        disk.step("create", path, 0)?;
         if disk.names.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -268,12 +294,12 @@ impl Fs for SimFs {
         disk.inode_next += 1;
         disk.inodes.insert(inode, Inode::default());
         disk.change(parent(path), Change::Add(path.to_path_buf(), inode));
-        Ok(Box::new(SimFile { fs: self.clone(), inode }))
+        Ok(Box::new(SimFile { fs: self.clone(), inode, path: path.to_path_buf() }))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         let inode = self.disk().inode(path)?;
-        Ok(Box::new(SimFile { fs: self.clone(), inode }))
+        Ok(Box::new(SimFile { fs: self.clone(), inode, path: path.to_path_buf() }))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -293,7 +319,7 @@ impl Fs for SimFs {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.step()?;
+        disk.step("sync directory", dir, 0)?;
         for change in disk.changes.remove(dir).unwrap_or_default() {
             apply(&mut disk.durable_names, &change);
         }
@@ -302,7 +328,7 @@ impl Fs for SimFs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.step()?;
+        disk.step("rename", to, 0)?;
         disk.inode(from)?;
         disk.change(parent(to), Change::Rename(from.to_path_buf(), to.to_path_buf()));
         Ok(())
@@ -310,7 +336,7 @@ impl Fs for SimFs {
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.step()?;
+        disk.step("link", to, 0)?;
         if disk.names.contains_key(to) {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -321,7 +347,7 @@ impl Fs for SimFs {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.disk();
-        disk.step()?;
+        disk.step("remove", path, 0)?;
         disk.inode(path)?;
         disk.change(parent(path), Change::Remove(path.to_path_buf()));
         Ok(())

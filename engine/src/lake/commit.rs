@@ -18,6 +18,7 @@ use super::encode::{PendingFile, day_text};
 use super::table::{LakeTable, LiveFile, live_files, location, lost_race, quiet};
 use super::types::DAY;
 use crate::error::{Error, Result};
+use crate::planted::{self, Bug};
 
 /// Other writers that may be faster, one after another, before we give up.
 const LOST_RACES_MAX: u32 = 100;
@@ -161,6 +162,7 @@ impl LakeTable {
                 }
             };
             let done = match txn {
+                Some(_) if planted::is(Bug::TransactionNotRead) => false,
                 Some((app_id, version)) => handle.app_version(app_id).await?.is_some_and(|last| last >= version),
                 None => false,
             };
@@ -189,6 +191,9 @@ impl LakeTable {
                     return Ok(Outcome::Committed(handle.version()?));
                 }
                 Err(e) if lost_race(&e) => {
+                    if planted::is(Bug::LostRaceTakenForDone) {
+                        return Ok(Outcome::Committed(handle.version()?));
+                    }
                     lost_races += 1;
                     if lost_races > LOST_RACES_MAX {
                         return Err(Error::Storage(format!(
@@ -199,6 +204,16 @@ impl LakeTable {
                 }
                 Err(e) => {
                     (failures, unknown) = (failures + 1, true);
+                    if planted::is(Bug::UnknownTakenForDone) {
+                        return Ok(Outcome::Committed(handle.version()?));
+                    }
+                    if planted::is(Bug::FilesDeletedOnUnknown) {
+                        for action in plan(handle.state()?)?.into_iter().flatten() {
+                            if let Action::Add(add) = action {
+                                let _ = self.files().delete(&location(&add.path)?).await;
+                            }
+                        }
+                    }
                     tracing::warn!("the outcome of a commit to '{}' is unknown, reading the table: {e}", self.name());
                     if failures > FAILURES_MAX {
                         return Err(Error::Storage(format!(

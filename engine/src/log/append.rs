@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::fs::{DirLock, Fs, lock_dir, write_atomic};
+use crate::planted::{self, Bug};
 use crate::time::Clock;
 
 use super::event_ids::hash_ids;
@@ -163,8 +164,8 @@ impl Log {
         Ok(log)
     }
 
-    /// The log and its writer, which the caller runs: tests step it by hand.
-    pub(super) fn open_parts(
+    /// The log and its writer, which the caller steps by hand: tests and simulations.
+    pub(crate) fn open_parts(
         fs: Arc<dyn Fs>,
         dir: &Path,
         options: LogOptions,
@@ -215,6 +216,13 @@ impl Log {
             Admission::New => {
                 draft.sequence = Some(at);
                 What::Entry(Box::new(draft))
+            }
+            Admission::Retry if planted::is(Bug::RetryWrittenAgain) => What::Entry(Box::new(draft)),
+            Admission::Retry if planted::is(Bug::RetryAcknowledgedAtOnce) => {
+                let (ack, answer) = oneshot::channel();
+                let rows = u64::from(draft.head.rows);
+                let _ = ack.send(Ok(LogAck { offset: state.end, accepted: 0, duplicates: rows }));
+                return Ok(PendingAck(answer));
             }
             Admission::Retry => {
                 let rows = u64::from(draft.head.rows);

@@ -32,6 +32,7 @@ pub use append::{Log, LogAck, LogMetrics, LogOptions, NewEntry, PendingAck};
 pub use producers::Sequence;
 pub use reader::{LogBody, LogEntry, LogReader};
 pub use writer::FatalHook;
+pub(crate) use writer::Writer;
 
 /// The number of an entry: 0, 1, 2, ... over the life of the log.
 pub type LogOffset = u64;

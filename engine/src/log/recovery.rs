@@ -11,6 +11,7 @@ use arrow::buffer::Buffer;
 
 use crate::error::{Error, Result};
 use crate::fs::{Fs, TEMPORARY_SUFFIX};
+use crate::planted::{self, Bug};
 
 use super::append::{LogMetrics, LogOptions};
 use super::event_ids::{EntryIds, EventIds, hash_ids};
@@ -237,11 +238,14 @@ impl Recovery<'_> {
             Some(segment) => {
                 let path = path(self.dir, segment.base);
                 let mut file = self.fs.open_append(&path).map_err(|e| Error::file(&path, "open", e))?;
-                if self.fs.len(&path).map_err(|e| Error::file(&path, "measure", e))? != segment.durable_bytes {
+                let keep = planted::is(Bug::LogKeepsTornTail);
+                if !keep && self.fs.len(&path).map_err(|e| Error::file(&path, "measure", e))? != segment.durable_bytes {
                     file.truncate(segment.durable_bytes).map_err(|e| Error::file(&path, "truncate", e))?;
                 }
                 // What was read may be in the page cache only: the process that wrote it may have died before its sync.
-                file.sync_file().map_err(|e| Error::file(&path, "sync", e))?;
+                if !planted::is(Bug::LogWithoutSyncOnOpen) {
+                    file.sync_file().map_err(|e| Error::file(&path, "sync", e))?;
+                }
                 let schemas = std::mem::take(&mut self.last_schemas);
                 Some(Current { segment: segment.clone(), file, schemas })
             }

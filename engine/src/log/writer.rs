@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::error::Error;
 use crate::fs::FsFile;
+use crate::planted::{self, Bug};
 
 use super::append::LogAck;
 use super::event_ids::EntryIds;
@@ -63,7 +64,7 @@ enum Failure {
 
 /// Writes groups.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     shared: Arc<Shared>,
     current: Option<Current>,
     /// The number of the next entry.
@@ -95,8 +96,7 @@ impl Writer {
     }
 
     /// Writes one group of what is queued, if anything is.
-    #[cfg(test)]
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let group = self.take_group(&mut self.shared.state());
         if !group.is_empty() && !self.dead {
             self.commit(group);
@@ -119,6 +119,7 @@ impl Writer {
     fn commit(&mut self, mut group: Vec<Pending>) {
         match self.write(&mut group) {
             Ok(()) => self.acknowledge(group),
+            Err(Failure::Fatal(_)) if planted::is(Bug::LogIgnoresFailedSync) => self.acknowledge(group),
             Err(Failure::Full(e)) => self.refuse(group, &e),
             Err(Failure::Fatal(message)) => self.die(&message, group),
         }
@@ -148,7 +149,15 @@ impl Writer {
         let mut schemas = current.schemas.clone();
         fill(&mut self.buffer, self.end, group, &mut segment, &mut schemas);
         let path = path(&self.shared.dir, segment.base);
+        if planted::is(Bug::LogSyncsLate) {
+            let _ = current.file.sync_file();
+        }
         match current.file.write_all(&self.buffer) {
+            Ok(()) if planted::is(Bug::LogWithoutSync) || planted::is(Bug::LogSyncsLate) => {
+                segment.durable_bytes += self.buffer.len() as u64;
+                (current.segment, current.schemas) = (segment, schemas);
+                Ok(())
+            }
             Ok(()) => match current.file.sync_file() {
                 Ok(()) => {
                     segment.durable_bytes += self.buffer.len() as u64;
@@ -157,6 +166,9 @@ impl Writer {
                 }
                 Err(e) => Err(Failure::Fatal(format!("cannot sync {}: {e}", path.display()))),
             },
+            Err(e) if is_full(&e) && planted::is(Bug::LogKeepsTailOfFullDisk) => {
+                Err(Failure::Full(Error::file(&path, "write", e)))
+            }
             Err(e) if is_full(&e) => match current.file.truncate(good_bytes) {
                 Ok(()) => Err(Failure::Full(Error::file(&path, "write", e))),
                 Err(e) => Err(Failure::Fatal(format!("cannot truncate {} on a full disk: {e}", path.display()))),
@@ -190,7 +202,9 @@ impl Writer {
             Err(e) => return Err(fatal("write", e)),
         }
         file.sync_file().map_err(|e| fatal("sync", e))?;
-        fs.sync_dir(&self.shared.dir).map_err(|e| fatal("sync the directory of", e))?;
+        if !planted::is(Bug::LogWithoutDirectorySync) {
+            fs.sync_dir(&self.shared.dir).map_err(|e| fatal("sync the directory of", e))?;
+        }
         segment.durable_bytes = self.buffer.len() as u64;
         self.current = Some(Current { segment, file, schemas });
         Ok(())
@@ -199,7 +213,9 @@ impl Writer {
     fn put_producers(&mut self) -> Result<(), Failure> {
         let state = self.shared.state();
         let tail = Tail::encode("", "", |out| {
-            state.producers.encode(out);
+            if !planted::is(Bug::ProducersForgotten) {
+                state.producers.encode(out);
+            }
             Ok::<_, TooLong>(())
         });
         let tail =
@@ -305,7 +321,7 @@ impl Writer {
     }
 
     /// A last frame that counts everything before it as durable: after it, damage cannot pass for a torn tail.
-    pub(super) fn write_closed(&mut self) {
+    pub(crate) fn write_closed(&mut self) {
         let Some(current) = self.current.as_mut().filter(|_| !self.dead) else { return };
         let Ok(tail) = Tail::encode("", "", |_| Ok::<_, TooLong>(())) else { return };
         self.buffer.clear();

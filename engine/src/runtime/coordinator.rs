@@ -14,6 +14,8 @@ use crate::checkpoint::{Checkpoints, Manifest, PipelineState, SourceState, VERSI
 use crate::connectors::Commit;
 use crate::error::Error;
 use crate::log::{Log, LogOffset};
+use crate::planted::{self, Bug};
+use crate::time::Clock;
 
 /// The longest wait between two tries of a failing commit.
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -82,8 +84,22 @@ pub struct Coordinator {
     pub(super) commits: BTreeMap<String, Commits>,
     pub(super) counters: Arc<SourceCounters>,
     pub(super) progress: Arc<Mutex<Progress>>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) next: u64,
     pub(super) pipelines: usize,
+    pub(super) course: Course,
+}
+
+/// How far the coordinator has come.
+#[derive(Default)]
+pub(super) struct Course {
+    gathering: Option<Gathering>,
+    /// Who waits for which place in the log.
+    waiting: Vec<(LogOffset, Sender<Result<()>>)>,
+    closing: bool,
+    ending: bool,
+    /// Pipelines that have ended.
+    ended: usize,
 }
 
 impl Coordinator {
@@ -97,58 +113,89 @@ impl Coordinator {
     }
 
     fn coordinate(&mut self) -> Result<()> {
-        let mut gathering: Option<Gathering> = None;
-        let mut waiting: Vec<(LogOffset, Sender<Result<()>>)> = Vec::new();
         let mut due = self.interval.map(|i| Instant::now() + i);
-        let (mut closing, mut ending, mut ended) = (false, false, 0);
-        while ended < self.pipelines || !ending {
-            let event = match due.filter(|_| gathering.is_none() && !ending) {
+        while !self.has_ended() {
+            let event = match due.filter(|_| self.course.gathering.is_none() && !self.course.ending) {
                 Some(at) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())),
                 None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match event {
-                Ok(Event::SourcesAt { checkpoint, log_offset, sources }) => {
-                    if let Some(g) = gathering.as_mut().filter(|g| g.checkpoint == checkpoint) {
-                        (g.log_offset, g.sources) = (Some(log_offset), sources);
-                    }
-                }
-                Ok(Event::Report(Report::Prepared { checkpoint, pipeline, state })) => {
-                    if let Some(g) = gathering.as_mut().filter(|g| g.checkpoint == checkpoint) {
-                        g.pipelines.insert(pipeline, *state);
-                    }
-                }
-                Ok(Event::Report(Report::Ended)) => ended += 1,
-                Ok(Event::Report(Report::Failed(e))) => return Err(e),
-                Ok(Event::Flush(through, reply)) => waiting.push((through, reply)),
-                Ok(Event::SourcesEnded | Event::Close) => closing = true,
                 // Nobody commands the reading thread any more: it ends, and with it those that it feeds.
                 Ok(Event::Abandon) => return Ok(()),
+                Ok(event) => self.on_event(event)?,
                 Err(RecvTimeoutError::Timeout) => {
                     due = self.interval.map(|i| Instant::now() + i);
-                    if self.counters.dirty.load(std::sync::atomic::Ordering::Relaxed) {
-                        gathering = Some(self.begin(0, Vec::new())?);
-                    }
+                    self.on_interval()?;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::Stopped("the engine's threads have ended".into()));
                 }
             }
-            if let Some(g) = gathering.take_if(|g| g.log_offset.is_some() && g.pipelines.len() == self.pipelines) {
-                let last = g.is_last;
-                self.complete(g, closing)?;
-                if last {
-                    ending = true;
-                    self.command(Command::End)?;
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.course.ending && self.course.ended >= self.pipelines
+    }
+
+    /// Takes in everything that has come, without waiting; for whoever runs the engine on one thread.
+    pub fn step(&mut self) -> Result<()> {
+        while let Ok(event) = self.events.try_recv() {
+            self.on_event(event)?;
+            self.advance()?;
+        }
+        self.advance()
+    }
+
+    /// Begins a checkpoint if anything was read since the last one.
+    pub fn on_interval(&mut self) -> Result<()> {
+        if self.course.gathering.is_none() && self.counters.dirty.load(std::sync::atomic::Ordering::Relaxed) {
+            self.course.gathering = Some(self.begin(0, Vec::new())?);
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::SourcesAt { checkpoint, log_offset, sources } => {
+                if let Some(g) = self.course.gathering.as_mut().filter(|g| g.checkpoint == checkpoint) {
+                    (g.log_offset, g.sources) = (Some(log_offset), sources);
                 }
             }
-            if gathering.is_none() && !ending && (closing || !waiting.is_empty()) {
-                let through = waiting.iter().map(|w| w.0).max().unwrap_or(0);
-                let waiters: Vec<_> = waiting.drain(..).map(|w| w.1).collect();
-                let last = closing && waiters.is_empty();
-                let mut g = self.begin(through, waiters)?;
-                g.is_last = last;
-                gathering = Some(g);
+            Event::Report(Report::Prepared { checkpoint, pipeline, state }) => {
+                if let Some(g) = self.course.gathering.as_mut().filter(|g| g.checkpoint == checkpoint) {
+                    g.pipelines.insert(pipeline, *state);
+                }
             }
+            Event::Report(Report::Ended) => self.course.ended += 1,
+            Event::Report(Report::Failed(e)) => return Err(e),
+            Event::Flush(through, reply) => self.course.waiting.push((through, reply)),
+            Event::SourcesEnded | Event::Close => self.course.closing = true,
+            Event::Abandon => {}
+        }
+        Ok(())
+    }
+
+    /// Completes a checkpoint that has all its parts, and begins the next one that somebody waits for.
+    fn advance(&mut self) -> Result<()> {
+        let all = self.pipelines;
+        if let Some(g) = self.course.gathering.take_if(|g| g.log_offset.is_some() && g.pipelines.len() == all) {
+            let last = g.is_last;
+            self.complete(g)?;
+            if last {
+                self.course.ending = true;
+                self.command(Command::End)?;
+            }
+        }
+        if self.course.gathering.is_none() && !self.course.ending && (self.course.closing || !self.course.waiting.is_empty()) {
+            let through = self.course.waiting.iter().map(|w| w.0).max().unwrap_or(0);
+            let waiters: Vec<_> = self.course.waiting.drain(..).map(|w| w.1).collect();
+            let last = self.course.closing && waiters.is_empty();
+            let mut g = self.begin(through, waiters)?;
+            g.is_last = last;
+            self.course.gathering = Some(g);
         }
         Ok(())
     }
@@ -165,7 +212,7 @@ impl Coordinator {
         Ok(Gathering { checkpoint, log_offset: None, sources, pipelines, waiters, is_last: false })
     }
 
-    fn complete(&mut self, g: Gathering, closing: bool) -> Result<()> {
+    fn complete(&mut self, g: Gathering) -> Result<()> {
         let log_offset = g.log_offset.unwrap_or(0);
         let manifest = Manifest {
             version: VERSION,
@@ -174,10 +221,13 @@ impl Coordinator {
             sources: g.sources,
             pipelines: g.pipelines,
         };
+        if planted::is(Bug::CommitBeforeManifest) {
+            self.commit(&manifest)?;
+        }
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.publish(&manifest)?;
         }
-        self.commit(&manifest, closing)?;
+        self.commit(&manifest)?;
         {
             let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
             (progress.checkpoint, progress.log_offset) = (manifest.checkpoint, log_offset);
@@ -188,7 +238,8 @@ impl Coordinator {
         if let Some(checkpoints) = &self.checkpoints {
             let needed_from = checkpoints.clean()?;
             if let Some(log) = &self.log {
-                log.retain_from(needed_from.min(log_offset))?;
+                let cut = if planted::is(Bug::LogCutTooFar) { log.end() } else { needed_from.min(log_offset) };
+                log.retain_from(cut)?;
             }
         }
         Ok(())
@@ -196,12 +247,12 @@ impl Coordinator {
 
     /// Makes a published checkpoint's rows visible; tries again while the store fails. At close it gives up instead:
     /// the next start commits what is missing.
-    fn commit(&self, manifest: &Manifest, closing: bool) -> Result<()> {
+    fn commit(&self, manifest: &Manifest) -> Result<()> {
         let mut wait = Duration::from_millis(100);
         loop {
             match commit_all(&self.commits, manifest) {
                 Ok(()) => return Ok(()),
-                Err(e @ Error::Storage(_)) if !closing && self.checkpoints.is_some() => {
+                Err(e @ Error::Storage(_)) if !self.course.closing && self.checkpoints.is_some() => {
                     tracing::warn!(
                         "checkpoint {} is safe but its tables are not committed yet, trying again: {e}",
                         manifest.checkpoint
@@ -209,7 +260,7 @@ impl Coordinator {
                 }
                 Err(e) => return Err(e),
             }
-            std::thread::sleep(wait);
+            self.clock.sleep(wait);
             wait = (wait * 2).min(RETRY_MAX);
         }
     }

@@ -17,7 +17,7 @@ pub mod stamp;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,10 +25,11 @@ use std::time::Duration;
 use crate::checkpoint::{Checkpoints, Manifest};
 use crate::error::{Error, Result};
 use crate::log::{Log, LogOffset};
+use crate::planted::{self, Bug};
 use crate::time::Clock;
-use coordinator::{Commits, Coordinator, Event, Progress, commit_all, refuse_tables_ahead};
+use coordinator::{Commits, Coordinator, Course, Event, Progress, commit_all, refuse_tables_ahead};
 use pipeline::{Counters, PipelineSpec, Report, Surroundings, Target};
-use sources::{SourceCounters, SourceSpec, Sources};
+use sources::{Command, SourceCounters, SourceSpec, Sources};
 
 /// What to run, and with what.
 pub struct Setup {
@@ -48,6 +49,21 @@ pub struct Setup {
     pub log: Option<Arc<Log>>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Whether a pipeline runs on the thread that feeds it; for a simulation.
+    pub inline: bool,
+}
+
+/// Everything that runs, before threads run it.
+pub(crate) struct Parts {
+    pub(crate) sources: Sources,
+    pub(crate) commanded: Receiver<Command>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) events: Sender<Event>,
+    pub(crate) progress: Arc<Mutex<Progress>>,
+    source_counters: Arc<SourceCounters>,
+    counters: BTreeMap<String, Arc<Counters>>,
+    /// Those of the pipelines.
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// Running pipelines.
@@ -92,9 +108,9 @@ fn spawn(
     std::thread::Builder::new().name(name).spawn(run).map_err(|e| Error::Config(format!("cannot start a thread: {e}")))
 }
 
-impl Runtime {
-    /// Commits what the restored checkpoint had prepared, restores state, starts all threads.
-    pub fn start(setup: Setup) -> Result<Self> {
+impl Parts {
+    /// Commits what the restored checkpoint had prepared, restores state, starts the pipelines.
+    pub(crate) fn new(setup: Setup) -> Result<Self> {
         let (events, received) = channel();
         let commits: BTreeMap<String, Commits> = setup
             .pipelines
@@ -107,7 +123,9 @@ impl Runtime {
             .collect();
         let mut restored = setup.restored;
         refuse_tables_ahead(&commits, restored.as_ref().map_or(0, |m| m.checkpoint))?;
-        if let Some(manifest) = &restored {
+        if let Some(manifest) = &restored
+            && !planted::is(Bug::NoCommitAtStart)
+        {
             commit_all(&commits, manifest)?;
         }
         let names: Vec<String> = setup.sources.iter().map(|s| s.table.name.clone()).collect();
@@ -120,6 +138,7 @@ impl Runtime {
                 checkpoints: setup.checkpoints.clone(),
                 restored: restored.as_mut().and_then(|m| m.pipelines.remove(&name)),
                 reports: events.clone(),
+                inline: setup.inline,
             };
             let (pipeline, own) = pipeline::start(spec, around)?;
             counters.insert(name, pipeline.counters.clone());
@@ -137,11 +156,10 @@ impl Runtime {
         let none = BTreeMap::new();
         let places = restored.as_ref().map_or(&none, |m| &m.sources);
         let log = setup.log.clone().map(|l| (l, from));
-        let pipelines = running.len();
+        let (pipelines, clock) = (running.len(), setup.clock.clone());
         let sources =
             Sources::new(setup.sources, places, log, running, setup.clock, events.clone(), source_counters.clone())?;
-        threads.push(spawn("sources".into(), events.clone(), move || sources.run(&commanded))?);
-        let next = progress.checkpoint + 1;
+        let next = progress.checkpoint + u64::from(!planted::is(Bug::CheckpointNumberReused));
         let progress = Arc::new(Mutex::new(progress));
         let coordinator = Coordinator {
             events: received,
@@ -152,9 +170,21 @@ impl Runtime {
             commits,
             counters: source_counters.clone(),
             progress: progress.clone(),
+            clock,
             next,
             pipelines,
+            course: Course::default(),
         };
+        Ok(Self { sources, commanded, coordinator, events, progress, source_counters, counters, threads })
+    }
+}
+
+impl Runtime {
+    /// Commits what the restored checkpoint had prepared, restores state, starts all threads.
+    pub fn start(setup: Setup) -> Result<Self> {
+        let Parts { sources, commanded, coordinator, events, progress, source_counters, counters, mut threads } =
+            Parts::new(setup)?;
+        threads.push(spawn("sources".into(), events.clone(), move || sources.run(&commanded))?);
         let coordinator = std::thread::Builder::new()
             .name("coordinator".into())
             .spawn(move || coordinator.run())

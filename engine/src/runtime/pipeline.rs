@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::message::{Message, Rows};
 use crate::operators::StateChange;
 use crate::operators::graph::{Exit, Graph, Left, Next};
+use crate::planted::{self, Bug};
 use crate::sql::plan::Plan;
 use crate::time::{WATERMARK_MIN, Watermark};
 
@@ -114,10 +115,18 @@ pub enum Report {
 pub struct Running {
     /// For each source index, whether the pipeline reads it.
     pub reads: Vec<bool>,
-    workers: Vec<SyncSender<Feed>>,
+    to: To,
     turn: usize,
     /// Its counters.
     pub counters: Arc<Counters>,
+}
+
+/// Where feeds go.
+enum To {
+    /// To the threads of the workers.
+    Threads(Vec<SyncSender<Feed>>),
+    /// Through all parts at once, on the thread that feeds: a simulation has only that one.
+    Inline(Vec<Worker>, Box<Final>),
 }
 
 impl Running {
@@ -130,11 +139,32 @@ impl Running {
                 }
                 self.counters.rows_in.fetch_add(rows.len() as u64, Ordering::Relaxed);
                 let turn = self.turn;
-                self.turn = (turn + 1) % self.workers.len().max(1);
-                self.workers.get(turn).map_or(Ok(()), |w| w.send(feed).map_err(gone))
+                match &mut self.to {
+                    To::Threads(workers) => {
+                        self.turn = (turn + 1) % workers.len().max(1);
+                        workers.get(turn).map_or(Ok(()), |w| w.send(feed).map_err(gone))
+                    }
+                    To::Inline(workers, last) => {
+                        self.turn = (turn + 1) % workers.len().max(1);
+                        let Some(worker) = workers.get_mut(turn) else { return Ok(()) };
+                        let (left, _) = worker.yields(feed)?;
+                        last.take(left)
+                    }
+                }
             }
             Feed::Watermark(source, _) if !self.reads.get(*source).copied().unwrap_or(false) => Ok(()),
-            _ => self.workers.iter().try_for_each(|w| w.send(feed.clone()).map_err(gone)),
+            _ => match &mut self.to {
+                To::Threads(workers) => workers.iter().try_for_each(|w| w.send(feed.clone()).map_err(gone)),
+                To::Inline(workers, last) => {
+                    let (mut watermarks, mut mark) = (Vec::new(), None);
+                    for worker in workers {
+                        let (left, own) = worker.yields(feed.clone())?;
+                        watermarks = last.take_rows(left)?;
+                        mark = own;
+                    }
+                    mark.map_or(Ok(()), |mark| last.together(watermarks, mark))
+                }
+            },
         }
     }
 }
@@ -155,9 +185,11 @@ pub struct Surroundings<'a> {
     pub restored: Option<PipelineState>,
     /// Reports go here.
     pub reports: Sender<Event>,
+    /// Whether everything runs on the thread that feeds.
+    pub inline: bool,
 }
 
-/// Starts a pipeline's threads.
+/// Starts a pipeline's threads; none if it is to run inline.
 pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, Vec<std::thread::JoinHandle<()>>)> {
     let blueprints = Blueprints::new(&spec.plan)?;
     let index = |table: &String| around.sources.iter().position(|s| s == table);
@@ -168,15 +200,9 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
     }
     let counters = Arc::new(Counters::default());
     counters.watermark.store(WATERMARK_MIN, Ordering::Relaxed);
-    let (mut feeds, mut yields, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-    for n in 0..around.workers.max(1) {
-        let (feed, fed) = sync_channel(QUEUE);
-        let (out, yielded) = sync_channel(QUEUE);
-        let worker = Worker { graph: blueprints.worker()?, entries: entries.clone(), out };
-        let name = format!("{}-{n}", spec.name);
-        threads.push(spawn(name, around.reports.clone(), move || worker.run(fed))?);
-        feeds.push(feed);
-        yields.push(yielded);
+    let mut workers = Vec::new();
+    for _ in 0..around.workers.max(1) {
+        workers.push(Worker { graph: blueprints.worker()?, entries: entries.clone() });
     }
     let name = spec.name.clone();
     let mut last = Final {
@@ -197,41 +223,61 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
     if let Some(state) = around.restored {
         last.restore(state)?;
     }
-    threads.push(spawn(format!("{name}-final"), around.reports, move || last.run(&yields))?);
     let reads = entries.iter().map(|e| !e.is_empty()).collect();
-    Ok((Running { reads, workers: feeds, turn: 0, counters }, threads))
+    if around.inline {
+        let to = To::Inline(workers, Box::new(last));
+        return Ok((Running { reads, to, turn: 0, counters }, Vec::new()));
+    }
+    let (mut feeds, mut yields, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for (n, worker) in workers.into_iter().enumerate() {
+        let (feed, fed) = sync_channel(QUEUE);
+        let (out, yielded) = sync_channel(QUEUE);
+        threads.push(spawn(format!("{name}-{n}"), around.reports.clone(), move || worker.run(fed, &out))?);
+        feeds.push(feed);
+        yields.push(yielded);
+    }
+    threads.push(spawn(format!("{name}-final"), around.reports, move || last.run(&yields))?);
+    Ok((Running { reads, to: To::Threads(feeds), turn: 0, counters }, threads))
 }
 
 struct Worker {
     graph: Graph,
     entries: Vec<Vec<Next>>,
-    out: SyncSender<Yield>,
 }
 
 impl Worker {
-    fn run(mut self, feed: Receiver<Feed>) -> Result<()> {
+    fn run(mut self, feed: Receiver<Feed>, out: &SyncSender<Yield>) -> Result<()> {
         for message in feed {
-            let mut left = Vec::new();
-            let result = match message {
-                Feed::Batch(source, rows) => {
-                    self.push(source, &Message::Batch(*rows), &mut left)?;
-                    Yield::Batch(left)
-                }
-                Feed::Watermark(source, w) => {
-                    self.push(source, &Message::Watermark(w), &mut left)?;
-                    Yield::Broadcast(left, Mark::Watermark)
-                }
-                Feed::Barrier(n) => {
-                    self.graph.barrier(&mut left)?;
-                    Yield::Broadcast(left, Mark::Barrier(n))
-                }
-                Feed::End => Yield::Broadcast(left, Mark::End),
+            let result = match self.yields(message)? {
+                (left, None) => Yield::Batch(left),
+                (left, Some(mark)) => Yield::Broadcast(left, mark),
             };
-            if self.out.send(result).is_err() {
+            if out.send(result).is_err() {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// What comes out for a feed, with its mark if every worker gets that feed.
+    fn yields(&mut self, feed: Feed) -> Result<(Vec<Left>, Option<Mark>)> {
+        let mut left = Vec::new();
+        let mark = match feed {
+            Feed::Batch(source, rows) => {
+                self.push(source, &Message::Batch(*rows), &mut left)?;
+                None
+            }
+            Feed::Watermark(source, w) => {
+                self.push(source, &Message::Watermark(w), &mut left)?;
+                Some(Mark::Watermark)
+            }
+            Feed::Barrier(n) => {
+                self.graph.barrier(&mut left)?;
+                Some(Mark::Barrier(n))
+            }
+            Feed::End => Some(Mark::End),
+        };
+        Ok((left, mark))
     }
 
     fn push(&mut self, source: usize, message: &Message, left: &mut Vec<Left>) -> Result<()> {
@@ -283,20 +329,28 @@ impl Final {
                         // Every worker yields the same watermarks; the last ones count, after everybody's rows.
                         watermarks = self.take_rows(left)?;
                     }
-                    self.take(watermarks)?;
-                    match mark {
-                        Mark::Watermark => {}
-                        Mark::Barrier(n) => self.checkpoint(n)?,
-                        Mark::End => {
-                            self.target.sink.finish()?;
-                            self.sides.finish()?;
-                            let _ = self.reports.send(Event::Report(Report::Ended));
-                            return Ok(());
-                        }
+                    self.together(watermarks, mark)?;
+                    if mark == Mark::End {
+                        return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// Every worker has come to the mark, and their rows were taken.
+    fn together(&mut self, watermarks: Vec<Left>, mark: Mark) -> Result<()> {
+        self.take(watermarks)?;
+        match mark {
+            Mark::Watermark => {}
+            Mark::Barrier(n) => self.checkpoint(n)?,
+            Mark::End => {
+                self.target.sink.finish()?;
+                self.sides.finish()?;
+                let _ = self.reports.send(Event::Report(Report::Ended));
+            }
+        }
+        Ok(())
     }
 
     /// Takes everything but watermarks, which it gives back.
@@ -368,7 +422,7 @@ impl Final {
         let (Some(checkpoints), Some(files)) = (&self.checkpoints, self.files.get_mut(stage)) else {
             return Ok(StageState { watermarks, files: Vec::new() });
         };
-        files.retain(|f| f.needed_until > watermarks.watermark);
+        files.retain(|f| f.needed_until > watermarks.watermark && !planted::is(Bug::StateForgotten));
         let (batches, needed_until) = match self.graph.snapshot(stage, files.len())? {
             StateChange::None => (Vec::new(), i64::MAX),
             StateChange::Append { batches, needed_until } => (batches, needed_until),

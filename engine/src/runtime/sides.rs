@@ -15,6 +15,7 @@ use crate::connectors::ingest::rejected_batch;
 use crate::connectors::json::write_lines;
 use crate::error::Error;
 use crate::message::{FailedRows, LateRows, Rows};
+use crate::planted::{self, Bug};
 use crate::sql::plan::Plan;
 
 /// The column of late rows as JSON.
@@ -54,6 +55,9 @@ impl Sides {
     pub fn write_late(&mut self, late: &LateRows, schema: Option<&SchemaRef>, counters: &Counters) -> Result<()> {
         counters.rows_late.fetch_add(late.batch.num_rows() as u64, Ordering::Relaxed);
         let (Some(target), Some(schema)) = (&mut self.late, schema) else { return Ok(()) };
+        if planted::is(Bug::LateRowsDropped) {
+            return Ok(());
+        }
         let mut columns = late.batch.columns().to_vec();
         if schema.fields().first().is_some_and(|f| f.name() == LATE_ROW) {
             let lines = lines(&late.batch)?;

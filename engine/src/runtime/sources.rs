@@ -18,6 +18,7 @@ use crate::connectors::json::write_lines;
 use crate::connectors::{Rejected, Source};
 use crate::error::Error;
 use crate::log::{Log, LogBody, LogEntry, LogOffset, LogReader, Mark};
+use crate::planted::{self, Bug};
 use crate::sql::catalog::Table;
 use crate::time::{Clock, WATERMARK_MIN, Watermark};
 
@@ -106,6 +107,8 @@ pub struct Sources {
     events: Sender<Event>,
     counters: Arc<SourceCounters>,
     idle_checked_at: i64,
+    /// Whether every bounded source was read to its end.
+    bounded_ended: bool,
 }
 
 impl Sources {
@@ -124,7 +127,8 @@ impl Sources {
         for spec in specs {
             let fresh = SourceState { opened_at: now, ..SourceState::default() };
             let state = restored.get(&spec.table.name).cloned().unwrap_or(fresh);
-            let stamper = Stamper::new(&spec.table, state.stamp.clone());
+            let stamp = if planted::is(Bug::WatermarkNotRestored) { Default::default() } else { state.stamp.clone() };
+            let stamper = Stamper::new(&spec.table, stamp);
             let ended = !matches!(spec.input, Input::Bounded { .. });
             let heard = state
                 .stamp
@@ -147,35 +151,49 @@ impl Sources {
             }
             None => None,
         };
-        Ok(Self { readings, by_table, log, pipelines, clock, events, counters, idle_checked_at: now })
+        Ok(Self { readings, by_table, log, pipelines, clock, events, counters, idle_checked_at: now, bounded_ended: false })
+    }
+
+    /// Tells the pipelines where the restored watermarks are.
+    pub fn begin(&mut self) -> Result<()> {
+        (0..self.readings.len()).try_for_each(|source| self.send_watermark(source))
     }
 
     /// Reads until told to end.
     pub fn run(mut self, commands: &Receiver<Command>) -> Result<()> {
-        for source in 0..self.readings.len() {
-            self.send_watermark(source)?;
-        }
-        let mut ended = false;
+        self.begin()?;
         loop {
-            let idle = ended && self.log.is_none();
+            let idle = self.bounded_ended && self.log.is_none();
             let command =
                 if idle { commands.recv().map_err(|_| TryRecvError::Disconnected) } else { commands.try_recv() };
-            match command {
-                Ok(Command::Barrier { checkpoint, through }) => self.barrier(checkpoint, through)?,
-                Ok(Command::End) => return self.feed_all(&Feed::End),
-                Err(TryRecvError::Disconnected) => return Ok(()),
-                Err(TryRecvError::Empty) => {}
+            if self.step(command, LOG_WAIT)? {
+                return Ok(());
             }
-            if !ended {
-                ended = self.read_bounded()?;
-                if ended && self.log.is_none() {
-                    self.end_side_sources()?;
-                    let _ = self.events.send(Event::SourcesEnded);
-                }
-            }
-            self.read_log(if ended { LOG_WAIT } else { Duration::ZERO }, LogOffset::MAX, ENTRIES_PER_LOOK)?;
-            self.mark_idle()?;
         }
+    }
+
+    /// Follows a command, then reads a little, waiting for at most `wait`; whether that was the end.
+    pub fn step(&mut self, command: std::result::Result<Command, TryRecvError>, wait: Duration) -> Result<bool> {
+        match command {
+            Ok(Command::Barrier { checkpoint, through }) => self.barrier(checkpoint, through)?,
+            Ok(Command::End) => {
+                self.feed_all(&Feed::End)?;
+                return Ok(true);
+            }
+            Err(TryRecvError::Disconnected) => return Ok(true),
+            Err(TryRecvError::Empty) => {}
+        }
+        if !self.bounded_ended {
+            self.bounded_ended = self.read_bounded()?;
+            if self.bounded_ended && self.log.is_none() {
+                self.end_side_sources()?;
+                let _ = self.events.send(Event::SourcesEnded);
+            }
+        }
+        let wait = if self.bounded_ended { wait } else { Duration::ZERO };
+        self.read_log(wait, LogOffset::MAX, ENTRIES_PER_LOOK)?;
+        self.mark_idle()?;
+        Ok(false)
     }
 
     fn feed_all(&mut self, feed: &Feed) -> Result<()> {
@@ -193,7 +211,9 @@ impl Sources {
             r.state.stamp = r.stamper.state.clone();
             sources.insert(r.spec.table.name.clone(), r.state.clone());
         }
-        let log_offset = self.log.as_ref().map_or(0, |(_, r)| r.position());
+        let mut log_offset = self.log.as_ref().map_or(0, |(_, r)| r.position());
+        log_offset += u64::from(planted::is(Bug::PlaceTooFar));
+        log_offset = log_offset.saturating_sub(u64::from(planted::is(Bug::PlaceTooEarly)));
         let _ = self.events.send(Event::SourcesAt { checkpoint, log_offset, sources });
         Ok(())
     }

@@ -8,7 +8,7 @@ use millstream_tests::sources::{code, rust_files};
 
 /// From the ground up. Modules of one line know nothing of each other.
 const LAYERS: [&[&str]; 11] = [
-    &["error", "time"],
+    &["error", "planted", "time"],
     &["fs", "message"],
     &["log", "lake"],
     &["operators"],

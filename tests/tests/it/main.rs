@@ -13,6 +13,7 @@ mod nexmark;
 mod random_queries;
 mod real_data;
 mod scripts;
+mod simulated;
 mod streaming_is_batch;
 mod tables;
 mod tidy;

@@ -1,0 +1,240 @@
+//! Time, power and misfortune: every step of disk and store passes here and is written down.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millstream::time::Clock;
+
+use super::disk::Director;
+use crate::random::hash;
+
+/// How often things fail: once in so many steps, on average; 0 is never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Weather {
+    /// The disk becomes full for a few writes.
+    pub full_disk: u64,
+    /// A sync of a file fails.
+    pub failed_sync: u64,
+    /// The store refuses some calls in a row (429, 503, reset).
+    pub store_refuses: u64,
+    /// The store does what it was asked to, and the answer is lost.
+    pub answer_lost: u64,
+    /// Another writer commits to the table just before us.
+    pub lost_race: u64,
+}
+
+/// What becomes of a call to the store.
+pub(super) enum Fate {
+    Done,
+    /// Nothing happens.
+    Refused(&'static str),
+    /// It happens, and the caller is told otherwise.
+    Lost(&'static str),
+    /// Another commit was a moment faster.
+    Overtaken,
+}
+
+/// The panic that ends a process whose power went out while it waited.
+pub(super) struct PowerCut;
+
+#[derive(Debug, Default)]
+struct Inner {
+    seed: u64,
+    now: i64,
+    steps: u64,
+    /// The power goes out at this step.
+    cut_at: Option<u64>,
+    down: bool,
+    weather: Weather,
+    full_until: u64,
+    refusing_until: u64,
+    lines: Vec<String>,
+    hash: u64,
+    /// Faults that happened, by name.
+    faults: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// The world; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct World(Arc<Mutex<Inner>>);
+
+impl World {
+    /// A world whose clock stands at `now`.
+    pub fn new(seed: u64, now: i64) -> Self {
+        let inner = Inner { seed, now, hash: hash(&[seed]), ..Inner::default() };
+        Self(Arc::new(Mutex::new(inner)))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on things fail this often.
+    pub fn set_weather(&self, weather: Weather) {
+        let mut inner = self.inner();
+        (inner.weather, inner.full_until, inner.refusing_until) = (weather, 0, 0);
+    }
+
+    /// The power is on; it goes out after `steps` more steps, if at all.
+    pub fn power_on(&self, steps: Option<u64>) {
+        let mut inner = self.inner();
+        inner.down = false;
+        inner.cut_at = steps.map(|n| inner.steps + n);
+    }
+
+    /// The process ends here.
+    pub fn power_off(&self) {
+        self.inner().down = true;
+    }
+
+    /// Whether the process has ended.
+    pub fn is_down(&self) -> bool {
+        self.inner().down
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, nanoseconds: i64) {
+        self.inner().now += nanoseconds;
+    }
+
+    /// Writes a line into the trace.
+    pub fn note(&self, line: &str) {
+        self.inner().note(line);
+    }
+
+    /// The trace so far: one line an event.
+    pub fn trace(&self) -> Vec<String> {
+        self.inner().lines.clone()
+    }
+
+    /// What the trace comes to.
+    pub fn trace_hash(&self) -> u64 {
+        self.inner().hash
+    }
+
+    /// Steps so far.
+    pub fn steps(&self) -> u64 {
+        self.inner().steps
+    }
+
+    /// The faults that happened, and how often.
+    pub fn faults(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        self.inner().faults.clone()
+    }
+
+    /// A call to the store. `commits` is whether it puts a commit that must not exist yet.
+    pub(super) fn store_step(&self, operation: &str, path: &str, writes: bool, commits: bool) -> Fate {
+        let mut inner = self.inner();
+        let fate = inner.store_fate(writes, commits);
+        let outcome = match &fate {
+            Fate::Done => "",
+            Fate::Refused(why) | Fate::Lost(why) => why,
+            Fate::Overtaken => "another commit was faster",
+        };
+        let happened = if let Fate::Lost(_) = fate { ", done all the same" } else { "" };
+        inner.note(&format!("store  {operation} {path} {outcome}{happened}"));
+        fate
+    }
+}
+
+impl Inner {
+    fn note(&mut self, line: &str) {
+        let line = format!("{:>6} {:>12} {}", self.steps, self.now % 1_000_000_000_000, line.trim_end());
+        let words: Vec<u64> = line.as_bytes().iter().map(|b| u64::from(*b)).collect();
+        self.hash = hash(&[self.hash, hash(&words)]);
+        self.lines.push(line);
+    }
+
+    fn fault(&mut self, name: &'static str) {
+        *self.faults.entry(name).or_default() += 1;
+    }
+
+    fn one_in(&self, n: u64, what: u64) -> bool {
+        n > 0 && hash(&[self.seed, self.steps, what]).is_multiple_of(n)
+    }
+
+    /// Counts a step; whether the power is out, and since when.
+    fn step(&mut self) -> Option<bool> {
+        self.steps += 1;
+        if self.down {
+            return Some(false);
+        }
+        if self.cut_at.is_some_and(|at| self.steps >= at) {
+            self.down = true;
+            self.fault("power cut or kill");
+            return Some(true);
+        }
+        None
+    }
+
+    fn disk_step(&mut self, operation: &str, writes: bool) -> io::Result<()> {
+        if self.step().is_some() {
+            return Err(io::Error::other("the power is out"));
+        }
+        if writes && self.steps >= self.full_until && self.one_in(self.weather.full_disk, 1) {
+            self.full_until = self.steps + 1 + hash(&[self.seed, self.steps, 2]) % 6;
+        }
+        if writes && self.steps < self.full_until {
+            self.fault("full disk");
+            return Err(ErrorKind::StorageFull.into());
+        }
+        if operation == "sync" && self.one_in(self.weather.failed_sync, 3) {
+            self.fault("failed sync");
+            return Err(io::Error::other("EIO"));
+        }
+        Ok(())
+    }
+
+    fn store_fate(&mut self, writes: bool, commits: bool) -> Fate {
+        self.now += 5_000_000;
+        match self.step() {
+            // The call may have left before the power went out.
+            Some(true) if writes && self.one_in(2, 4) => return Fate::Lost("the power goes out"),
+            Some(true) => return Fate::Refused("the power goes out"),
+            Some(false) => return Fate::Refused("the power is out"),
+            None => {}
+        }
+        if self.steps >= self.refusing_until && self.one_in(self.weather.store_refuses, 5) {
+            self.refusing_until = self.steps + 1 + hash(&[self.seed, self.steps, 6]) % 8;
+        }
+        if self.steps < self.refusing_until {
+            self.fault("store refuses");
+            return Fate::Refused("503 slow down");
+        }
+        if writes && self.one_in(self.weather.answer_lost, 7) {
+            self.fault("answer lost");
+            return Fate::Lost("connection reset");
+        }
+        if commits && self.one_in(self.weather.lost_race, 8) {
+            self.fault("lost race");
+            return Fate::Overtaken;
+        }
+        Fate::Done
+    }
+}
+
+impl Director for World {
+    fn decide(&self, operation: &'static str, path: &Path, bytes: usize) -> io::Result<()> {
+        let mut inner = self.inner();
+        let result = inner.disk_step(operation, matches!(operation, "write" | "create"));
+        let outcome = result.as_ref().err().map(|e| e.to_string()).unwrap_or_default();
+        inner.note(&format!("disk   {operation} {} {bytes} {outcome}", path.display()));
+        result
+    }
+}
+
+impl Clock for World {
+    fn now(&self) -> i64 {
+        self.inner().now
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.pass(duration.as_nanos() as i64);
+        if self.is_down() {
+            // Not a failure of ours: nothing is printed.
+            std::panic::resume_unwind(Box::new(PowerCut));
+        }
+    }
+}
