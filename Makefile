@@ -18,7 +18,7 @@ test: system python
 ## test-all: as test, with long seeds
 test-all: system python
 	cargo build --workspace
-	MILLSTREAM_SEEDS=4000 cargo test --workspace --no-fail-fast
+	MILLSTREAM_SEEDS=4000 MILLSTREAM_SCHEDULES=1000 cargo test --workspace --no-fail-fast
 
 ## check: format, lints, and the SQL that ships
 check:

@@ -53,6 +53,28 @@ pub(super) struct Producers {
     producers_max: usize,
 }
 
+impl Producer {
+    /// How far before the newest acknowledged batch the ones before it are in the log, latest first: those of the same
+    /// epoch and table, without a gap.
+    fn distances(&self, newest: &Acked) -> Vec<u32> {
+        let before = self.acked.iter().rev().skip(1).zip(1..);
+        let follows = |(ack, n): &(&Acked, u64)| {
+            ack.at.epoch == newest.at.epoch && ack.at.sequence + n == newest.at.sequence && ack.table == newest.table
+        };
+        before.take_while(follows).map_while(|(ack, _)| u32::try_from(newest.offset - ack.offset).ok()).collect()
+    }
+
+    /// Takes up the batch `n` before the newest, `distance` before it in the log. `None` when there can be none.
+    fn remember_before(&mut self, n: u64, distance: u32) -> Option<()> {
+        let newest = self.acked.back()?;
+        let at = Sequence { epoch: newest.at.epoch, sequence: newest.at.sequence.checked_sub(n)? };
+        let offset = newest.offset.checked_sub(u64::from(distance))?;
+        let table = newest.table.clone();
+        self.acked.push_front(Acked { at, offset, table });
+        Some(())
+    }
+}
+
 impl Producers {
     pub(super) fn new(producers_max: usize) -> Self {
         Self { by_name: HashMap::new(), producers_max }
@@ -178,12 +200,13 @@ impl Producers {
         oldest.ok_or_else(|| Error::Bug(format!("producer '{name}' has a retry and no acknowledged batch")))
     }
 
-    /// Where every producer stands, as bytes; the order is by name, so that equal states give equal bytes.
+    /// Where every producer stands, as bytes; the order is by name, so that equal states give equal bytes. First the
+    /// newest acknowledgement of each, then how far before it the ones before are in the log.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let mut all: Vec<_> = self.by_name.iter().filter_map(|(n, p)| Some((n, p.acked.back()?))).collect();
-        all.sort_unstable_by_key(|(name, _)| *name);
+        let mut all: Vec<_> = self.by_name.iter().filter_map(|(n, p)| Some((n, p, p.acked.back()?))).collect();
+        all.sort_unstable_by_key(|(name, ..)| *name);
         out.extend_from_slice(&(all.len() as u64).to_le_bytes());
-        for (name, ack) in all {
+        for (name, _, ack) in &all {
             for number in [ack.at.epoch, ack.at.sequence, ack.offset] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
@@ -193,15 +216,32 @@ impl Producers {
                 out.extend_from_slice(text.as_bytes());
             }
         }
+        for (_, producer, newest) in all {
+            let before = producer.distances(newest);
+            out.push(before.len() as u8);
+            before.iter().for_each(|distance| out.extend_from_slice(&distance.to_le_bytes()));
+        }
     }
 
     /// Takes up what [`Producers::encode`] gave. `None` when the bytes are not that.
     pub(super) fn decode(&mut self, bytes: &[u8]) -> Option<()> {
         let mut cursor = Cursor(bytes);
+        let mut newest = Vec::new();
         for _ in 0..cursor.u64()? {
             let (epoch, sequence, offset) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
             let (name, table) = (cursor.name()?, cursor.name()?);
-            self.durable(&Arc::from(name), Sequence { epoch, sequence }, offset, &Arc::from(table));
+            let name: Arc<str> = Arc::from(name);
+            self.durable(&name, Sequence { epoch, sequence }, offset, &Arc::from(table));
+            newest.push(name);
+        }
+        for name in newest {
+            // The end of it, where older programs wrote nothing more.
+            let Some([count]) = cursor.array() else { break };
+            let producer = self.by_name.get_mut(&name)?;
+            for n in 1..=u64::from(count) {
+                let distance = u32::from_le_bytes(cursor.array()?);
+                producer.remember_before(n, distance)?;
+            }
         }
         Some(())
     }

@@ -189,7 +189,10 @@ impl Coordinator {
                 self.command(Command::End)?;
             }
         }
-        if self.course.gathering.is_none() && !self.course.ending && (self.course.closing || !self.course.waiting.is_empty()) {
+        if self.course.gathering.is_none()
+            && !self.course.ending
+            && (self.course.closing || !self.course.waiting.is_empty())
+        {
             let through = self.course.waiting.iter().map(|w| w.0).max().unwrap_or(0);
             let waiters: Vec<_> = self.course.waiting.drain(..).map(|w| w.1).collect();
             let last = self.course.closing && waiters.is_empty();

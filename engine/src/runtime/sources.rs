@@ -151,7 +151,17 @@ impl Sources {
             }
             None => None,
         };
-        Ok(Self { readings, by_table, log, pipelines, clock, events, counters, idle_checked_at: now, bounded_ended: false })
+        Ok(Self {
+            readings,
+            by_table,
+            log,
+            pipelines,
+            clock,
+            events,
+            counters,
+            idle_checked_at: now,
+            bounded_ended: false,
+        })
     }
 
     /// Tells the pipelines where the restored watermarks are.

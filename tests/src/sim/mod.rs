@@ -27,4 +27,4 @@ use millstream::fs::{DirLock, Fs, FsFile, parent};
 pub use delta::{Delta, Live};
 pub use run::{Outcome, run};
 pub use store::SimStore;
-pub use world::{Weather, World};
+pub use world::{Cut, Weather, World};

@@ -20,7 +20,7 @@ use super::disk::SimFs;
 use super::model::{Tables, expected};
 use super::producers::{Producer, START};
 use super::store::SimStore;
-use super::world::{PowerCut, Weather, World};
+use super::world::{Cut, PowerCut, Weather, World};
 use crate::random::{Random, hash};
 
 const SQL: &str = "
@@ -91,7 +91,8 @@ impl Schedule {
     fn new(seed: u64, handle: Handle) -> Self {
         let world = World::new(seed, START);
         let mut random = Random(hash(&[seed, 1]));
-        let producers = (0..2 + random.below(2) as usize).map(|n| Producer::new(seed, n, 4 + random.below(8))).collect();
+        let producers =
+            (0..2 + random.below(2) as usize).map(|n| Producer::new(seed, n, 4 + random.below(8))).collect();
         Self {
             fs: SimFs::new(),
             store: SimStore::new(world.clone()),
@@ -108,6 +109,9 @@ impl Schedule {
 
     /// Every schedule has a weather of its own, so that each fault is also seen without the others.
     fn weather(&mut self) -> Weather {
+        if self.random.one_in(4) {
+            return Weather::default();
+        }
         let mut often = |n: u64| if self.random.one_in(2) { 0 } else { n };
         Weather {
             full_disk: often(40),
@@ -139,20 +143,26 @@ impl Schedule {
 
     /// Lives until everything is acknowledged, then once more in good weather until all of it is in the tables.
     fn live_through(&mut self) -> Result<(), String> {
-        let lives = 2 + self.random.below(4);
+        let lives = 3 + self.random.below(4);
         for _ in 0..lives {
             let weather = self.weather();
             self.world.set_weather(weather);
             // Some die while they start.
-            let steps = if self.random.one_in(4) { self.random.below(60) } else { 40 + self.random.below(500) };
-            self.world.power_on(Some(steps));
-            self.world.note(&format!("server starts; power for {steps} steps"));
+            let cut = match self.random.below(8) {
+                0 => Cut::Steps(1 + self.random.below(60)),
+                1..4 => Cut::Steps(40 + self.random.below(500)),
+                4 => Cut::DiskSteps(1 + self.random.below(60)),
+                5 => Cut::LogSteps(1 + self.random.below(30)),
+                _ => Cut::LogSteps(1 + self.random.below(6)),
+            };
+            self.world.power_on(cut);
+            self.world.note(&format!("server starts; power for {cut:?}"));
             if let End::Died = self.live(true)? {
                 self.die();
             }
         }
         self.world.set_weather(Weather::default());
-        self.world.power_on(None);
+        self.world.power_on(Cut::Never);
         self.world.note("server starts; good weather from here on");
         self.live(false).map(drop)
     }
@@ -253,7 +263,7 @@ impl Schedule {
         if !self.producers.iter().all(Producer::is_done) {
             return Ok(false);
         }
-        Ok(server.position().1 == server.log_end())
+        Ok(server.position().1 >= server.log_end())
     }
 
     fn send(&mut self, last: bool) {

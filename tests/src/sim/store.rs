@@ -53,7 +53,8 @@ fn error(why: &str) -> Error {
 }
 
 /// A commit of somebody else that changes nothing.
-const FOREIGN: &str = r#"{"commitInfo":{"timestamp":1704067200000,"operation":"SET TBLPROPERTIES","operationParameters":{}}}"#;
+const FOREIGN: &str =
+    r#"{"commitInfo":{"timestamp":1704067200000,"operation":"SET TBLPROPERTIES","operationParameters":{}}}"#;
 
 #[async_trait]
 impl ObjectStore for SimStore {

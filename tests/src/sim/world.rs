@@ -25,6 +25,25 @@ pub struct Weather {
     pub lost_race: u64,
 }
 
+/// Where the power goes out, or the process is killed.
+#[derive(Debug, Clone, Copy)]
+pub enum Cut {
+    /// After so many steps of any kind.
+    Steps(u64),
+    /// After so many steps on the disk.
+    DiskSteps(u64),
+    /// After so many steps on the log's files: they are few, and the most delicate.
+    LogSteps(u64),
+    /// Not at all.
+    Never,
+}
+
+impl Default for Cut {
+    fn default() -> Self {
+        Self::Never
+    }
+}
+
 /// What becomes of a call to the store.
 pub(super) enum Fate {
     Done,
@@ -44,8 +63,8 @@ struct Inner {
     seed: u64,
     now: i64,
     steps: u64,
-    /// The power goes out at this step.
-    cut_at: Option<u64>,
+    /// How far it is to the power cut.
+    cut: Cut,
     down: bool,
     weather: Weather,
     full_until: u64,
@@ -77,11 +96,10 @@ impl World {
         (inner.weather, inner.full_until, inner.refusing_until) = (weather, 0, 0);
     }
 
-    /// The power is on; it goes out after `steps` more steps, if at all.
-    pub fn power_on(&self, steps: Option<u64>) {
+    /// The power is on.
+    pub fn power_on(&self, cut: Cut) {
         let mut inner = self.inner();
-        inner.down = false;
-        inner.cut_at = steps.map(|n| inner.steps + n);
+        (inner.down, inner.cut) = (false, cut);
     }
 
     /// The process ends here.
@@ -155,13 +173,22 @@ impl Inner {
         n > 0 && hash(&[self.seed, self.steps, what]).is_multiple_of(n)
     }
 
-    /// Counts a step; whether the power is out, and since when.
-    fn step(&mut self) -> Option<bool> {
+    /// Counts a step, of the disk at `path` or of the store; whether the power is out, and whether just now.
+    fn step(&mut self, path: Option<&Path>) -> Option<bool> {
         self.steps += 1;
         if self.down {
             return Some(false);
         }
-        if self.cut_at.is_some_and(|at| self.steps >= at) {
+        let left = match (&mut self.cut, path) {
+            (Cut::Steps(left), _) | (Cut::DiskSteps(left), Some(_)) => Some(left),
+            (Cut::LogSteps(left), Some(path)) if path.extension().is_some_and(|e| e == "log") => Some(left),
+            _ => None,
+        };
+        let cut = left.is_some_and(|left| {
+            *left = left.saturating_sub(1);
+            *left == 0
+        });
+        if cut {
             self.down = true;
             self.fault("power cut or kill");
             return Some(true);
@@ -169,8 +196,8 @@ impl Inner {
         None
     }
 
-    fn disk_step(&mut self, operation: &str, writes: bool) -> io::Result<()> {
-        if self.step().is_some() {
+    fn disk_step(&mut self, operation: &str, path: &Path, writes: bool) -> io::Result<()> {
+        if self.step(Some(path)).is_some() {
             return Err(io::Error::other("the power is out"));
         }
         if writes && self.steps >= self.full_until && self.one_in(self.weather.full_disk, 1) {
@@ -189,7 +216,7 @@ impl Inner {
 
     fn store_fate(&mut self, writes: bool, commits: bool) -> Fate {
         self.now += 5_000_000;
-        match self.step() {
+        match self.step(None) {
             // The call may have left before the power went out.
             Some(true) if writes && self.one_in(2, 4) => return Fate::Lost("the power goes out"),
             Some(true) => return Fate::Refused("the power goes out"),
@@ -218,7 +245,7 @@ impl Inner {
 impl Director for World {
     fn decide(&self, operation: &'static str, path: &Path, bytes: usize) -> io::Result<()> {
         let mut inner = self.inner();
-        let result = inner.disk_step(operation, matches!(operation, "write" | "create"));
+        let result = inner.disk_step(operation, path, matches!(operation, "write" | "create"));
         let outcome = result.as_ref().err().map(|e| e.to_string()).unwrap_or_default();
         inner.note(&format!("disk   {operation} {} {bytes} {outcome}", path.display()));
         result

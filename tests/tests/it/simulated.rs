@@ -13,6 +13,16 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
+/// `MILLSTREAM_SCHEDULES` says how many; a schedule takes about a fifth of a second.
+fn schedules(n: u64) -> Vec<u64> {
+    let wanted = std::env::var("MILLSTREAM_SCHEDULES").ok().map(|text| text.parse().expect("a number of schedules"));
+    let first = std::env::var("MILLSTREAM_SCHEDULES_FROM").map_or(1, |text| text.parse().expect("a seed"));
+    match std::env::var("MILLSTREAM_SEED") {
+        Ok(_) => seeds(1),
+        Err(_) => (first..first + wanted.unwrap_or(n)).collect(),
+    }
+}
+
 fn assert_holds(seed: u64, outcome: &Outcome) {
     if outcome.violations.is_empty() {
         return;
@@ -27,7 +37,7 @@ fn nothing_is_lost_or_doubled_in_seeded_schedules() {
     let (runtime, started) = (runtime(), Instant::now());
     let (mut acknowledged, mut deaths, mut runs) = (0, 0, 0);
     let mut faults = std::collections::BTreeMap::<&str, u64>::new();
-    for seed in seeds(100) {
+    for seed in schedules(100) {
         let outcome = run(seed, None, runtime.handle());
         assert_holds(seed, &outcome);
         (acknowledged, deaths, runs) = (acknowledged + outcome.acknowledged, deaths + outcome.deaths, runs + 1);
@@ -43,7 +53,7 @@ fn nothing_is_lost_or_doubled_in_seeded_schedules() {
 #[test]
 fn a_seed_gives_the_same_trace_again() {
     let runtime = runtime();
-    for seed in seeds(20).into_iter().take(100) {
+    for seed in schedules(20).into_iter().take(100) {
         let (first, second) = (run(seed, None, runtime.handle()), run(seed, None, runtime.handle()));
         let differs = first.trace.iter().zip(&second.trace).find(|(a, b)| a != b);
         assert_eq!(first.trace_hash, second.trace_hash, "MILLSTREAM_SEED={seed}: {differs:?}");
