@@ -8,14 +8,14 @@
 use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
-use deltalake_core::kernel::transaction::CommitBuilder;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{Action, Transaction};
 use deltalake_core::protocol::{DeltaOperation, OutputMode, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
 use object_store::ObjectStoreExt;
 
 use super::encode::{PendingFile, day_text};
-use super::table::{LakeTable, LiveFile, live_files, location, lost_race, quiet};
+use super::table::{Handle, LakeTable, LiveFile, live_files, location, lost_race, quiet};
 use super::types::DAY;
 use crate::error::{Error, Result};
 use crate::planted::{self, Bug};
@@ -143,6 +143,12 @@ impl LakeTable {
         Ok(actions)
     }
 
+    fn properties(&self, txn: Option<(&str, i64)>) -> CommitProperties {
+        let Some((app_id, version)) = txn else { return quiet() };
+        let now_ms = self.inner.clock.now() / 1_000_000;
+        quiet().with_application_transaction(Transaction::new_with_last_update(app_id, version, Some(now_ms)))
+    }
+
     /// The loop described at the top. `plan` looks at the newest version and gives the actions to commit on it, or `None`
     /// when there is nothing to do.
     pub(crate) async fn publish(
@@ -161,27 +167,14 @@ impl LakeTable {
                     continue;
                 }
             };
-            let done = match txn {
-                Some(_) if planted::is(Bug::TransactionNotRead) => false,
-                Some((app_id, version)) => handle.app_version(app_id).await?.is_some_and(|last| last >= version),
-                None => false,
-            };
+            let done = handle.has(txn).await?;
             let actions = if done { None } else { plan(handle.state()?)? };
             let Some(actions) = actions else {
                 let version = handle.version()?;
                 return Ok(if unknown { Outcome::Committed(version) } else { Outcome::Unchanged(version) });
             };
-            let mut properties = quiet();
-            if let Some((app_id, version)) = txn {
-                let now_ms = self.inner.clock.now() / 1_000_000;
-                properties = properties.with_application_transaction(Transaction::new_with_last_update(
-                    app_id,
-                    version,
-                    Some(now_ms),
-                ));
-            }
             let state = handle.state()?.clone();
-            let committed = CommitBuilder::from(properties)
+            let committed = CommitBuilder::from(self.properties(txn))
                 .with_actions(actions)
                 .build(Some(&state), self.inner.log_store.clone(), operation.clone())
                 .await;
@@ -224,6 +217,14 @@ impl LakeTable {
                 }
             }
         }
+    }
+}
+
+impl Handle {
+    /// Whether the table has the transaction, or a later one of its application.
+    async fn has(&mut self, txn: Option<(&str, i64)>) -> Result<bool> {
+        let Some((app_id, version)) = txn.filter(|_| !planted::is(Bug::TransactionNotRead)) else { return Ok(false) };
+        Ok(self.app_version(app_id).await?.is_some_and(|last| last >= version))
     }
 }
 

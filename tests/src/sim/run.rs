@@ -114,7 +114,7 @@ impl Schedule {
         }
         let mut often = |n: u64| if self.random.one_in(2) { 0 } else { n };
         Weather {
-            full_disk: often(40),
+            full_disk: often(12),
             failed_sync: often(60),
             store_refuses: often(40),
             answer_lost: often(12),
@@ -153,7 +153,8 @@ impl Schedule {
                 1..4 => Cut::Steps(40 + self.random.below(500)),
                 4 => Cut::DiskSteps(1 + self.random.below(60)),
                 5 => Cut::LogSteps(1 + self.random.below(30)),
-                _ => Cut::LogSteps(1 + self.random.below(6)),
+                6 => Cut::LogSyncs(1 + self.random.below(10)),
+                _ => Cut::LogSyncs(1 + self.random.below(2)),
             };
             self.world.power_on(cut);
             self.world.note(&format!("server starts; power for {cut:?}"));
@@ -171,6 +172,9 @@ impl Schedule {
     fn die(&mut self) {
         self.deaths += 1;
         self.waiting.clear();
+        // Producers see the connection end, and send again what they have no receipt for.
+        self.network.clear();
+        self.producers.iter_mut().for_each(Producer::rewind);
         self.fs = if self.random.one_in(3) {
             self.world.note("process killed: the disk's cache survives");
             self.fs.kill()

@@ -34,6 +34,8 @@ pub enum Cut {
     DiskSteps(u64),
     /// After so many steps on the log's files: they are few, and the most delicate.
     LogSteps(u64),
+    /// Instead of the so-manieth sync of a file of the log: everything is written, nothing is durable.
+    LogSyncs(u64),
     /// Not at all.
     Never,
 }
@@ -174,14 +176,15 @@ impl Inner {
     }
 
     /// Counts a step, of the disk at `path` or of the store; whether the power is out, and whether just now.
-    fn step(&mut self, path: Option<&Path>) -> Option<bool> {
+    fn step(&mut self, operation: &str, path: Option<&Path>) -> Option<bool> {
         self.steps += 1;
         if self.down {
             return Some(false);
         }
         let left = match (&mut self.cut, path) {
             (Cut::Steps(left), _) | (Cut::DiskSteps(left), Some(_)) => Some(left),
-            (Cut::LogSteps(left), Some(path)) if path.extension().is_some_and(|e| e == "log") => Some(left),
+            (Cut::LogSteps(left), Some(path)) if is_log(path) => Some(left),
+            (Cut::LogSyncs(left), Some(path)) if operation == "sync" && is_log(path) => Some(left),
             _ => None,
         };
         let cut = left.is_some_and(|left| {
@@ -197,7 +200,7 @@ impl Inner {
     }
 
     fn disk_step(&mut self, operation: &str, path: &Path, writes: bool) -> io::Result<()> {
-        if self.step(Some(path)).is_some() {
+        if self.step(operation, Some(path)).is_some() {
             return Err(io::Error::other("the power is out"));
         }
         if writes && self.steps >= self.full_until && self.one_in(self.weather.full_disk, 1) {
@@ -216,7 +219,7 @@ impl Inner {
 
     fn store_fate(&mut self, writes: bool, commits: bool) -> Fate {
         self.now += 5_000_000;
-        match self.step(None) {
+        match self.step("", None) {
             // The call may have left before the power went out.
             Some(true) if writes && self.one_in(2, 4) => return Fate::Lost("the power goes out"),
             Some(true) => return Fate::Refused("the power goes out"),
@@ -240,6 +243,10 @@ impl Inner {
         }
         Fate::Done
     }
+}
+
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "log")
 }
 
 impl Director for World {
