@@ -115,6 +115,6 @@ fn row(random: &mut Random, batch: u64, i: u64, producer: u64) -> Row {
     let event_time = START + batch as i64 * 4 * SECOND + random.below(3_000) as i64 * 1_000_000 - lag;
     // Some frames span several sectors.
     let long = if random.one_in(3) { 1_500 } else { 60 };
-    let payload = format!("{producer}/{batch}/{i}/{:016x}", random.next()).repeat(1 + random.below(long) as usize / 20);
+    let payload = format!("{producer}/{batch}/{i}/{:016x}", random.bits()).repeat(1 + random.below(long) as usize / 20);
     Row { key: random.below(4) as i64, value: random.below(1_000) as i64, event_time, payload }
 }
