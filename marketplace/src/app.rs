@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::accounts::{Limits, Passwords, same_origin};
 use crate::clock::Clock;
@@ -98,6 +98,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(api.layer(DefaultBodyLimit::max(uploads_max)))
         .merge(api::registry_router())
         .route("/packages/{file}", get(download))
+        .route("/webhooks/stripe", post(api::webhook))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(pages::not_found)
         .layer(middleware::from_fn_with_state(app.clone(), same_origin))

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::app::{App, router};
 use crate::events::{Sender, SenderError};
 use crate::mail::Mailer;
+use crate::payments;
 use crate::problem::{Problem, Result};
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -19,6 +20,7 @@ const TRENDS_EVERY: Duration = Duration::from_secs(60);
 const VIEWS_EVERY: Duration = Duration::from_millis(250);
 const SEND_EVERY: Duration = Duration::from_millis(500);
 const SEND_RETRY_MAX: Duration = Duration::from_secs(30);
+const RECONCILE_EVERY: Duration = Duration::from_secs(86_400);
 const MAIL_EVERY: Duration = Duration::from_secs(5);
 
 /// Binds the listener.
@@ -68,6 +70,13 @@ fn beside(app: &Arc<App>, stopping: &watch::Receiver<bool>) -> Result<JoinSet<()
         let app = a.clone();
         async move { note("writing views", app.views.flush(&app.db).await) }
     }));
+    if app.stripe.is_some() {
+        let (a, stop, period) = every(RECONCILE_EVERY);
+        set.spawn(repeat(stop, period, move || {
+            let app = a.clone();
+            async move { note("asking Stripe for what it told", payments::reconcile(&app).await) }
+        }));
+    }
     if let Some(smtp) = &app.config.smtp {
         let mailer = Arc::new(Mailer::new(smtp)?);
         let (a, stop, period) = every(MAIL_EVERY);

@@ -27,6 +27,7 @@ pub use self::account::session_cookie;
 pub use self::agents::{searched, who};
 pub use self::extract::{Asked, Sent};
 pub use self::moderation::Verdict;
+pub use self::payments::{NewRefund, NewSeats, webhook};
 pub use self::publish::NewNamespace;
 pub use self::registry::router as registry_router;
 use crate::app::App;

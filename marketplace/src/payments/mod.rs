@@ -1,47 +1,23 @@
-//! Money.
+//! Money: prices, buying, what Stripe tells, who may use what, the ledger.
+//!
+//! ```text
+//! buy --order, checkout session--> Stripe --webhook--> facts (charges, subscriptions) --settle--> entitlement, tier, ledger
+//! ```
+//!
+//! Only what Stripe tells changes what somebody may use. Facts only grow or are read anew from Stripe, and all else is computed
+//! from facts, so it does not matter in which order or how often Stripe tells them.
 
-use crate::accounts::Account;
-use crate::app::App;
-use crate::config;
-use crate::problem::{Problem, Result};
-use crate::search::Card;
+mod checkout;
+mod facts;
+mod ledger;
+mod price;
+mod seats;
+mod stripe;
+mod webhook;
 
-/// Stripe.
-#[derive(Debug)]
-pub struct Stripe {}
-
-impl Stripe {
-    /// x
-    pub fn new(_config: &config::Stripe) -> Result<Self> {
-        Ok(Self {})
-    }
-}
-
-/// May the account install the agent?
-///
-/// *Errors*: 402 with where to buy it.
-pub async fn check_entitled(app: &App, account: &Account, card: &Card) -> Result<()> {
-    if card.price.kind == "free" || card.publisher_id == account.id {
-        return Ok(());
-    }
-    let entitled: Option<(String,)> =
-        sqlx::query_as("SELECT state FROM entitlements WHERE account_id = $1 AND agent_id = $2")
-            .bind(&account.id)
-            .bind(&card.id)
-            .fetch_optional(app.db.read())
-            .await?;
-    match entitled {
-        Some((state,)) if state == "active" => Ok(()),
-        Some((state,)) if state == "held" => Err(Problem::payment_required(format!(
-            "the payment for {} is disputed or overdue; it can be installed once that is settled",
-            card.full_name()
-        ))),
-        _ => Err(Problem::payment_required(format!(
-            "{} costs {}; buy it at {}/agents/{}",
-            card.full_name(),
-            card.price.shown(),
-            app.public_url(),
-            card.full_name()
-        ))),
-    }
-}
+pub use self::checkout::{Checkout, Order, Sale, buy, buy_seats, onboard, order, orders, refund, sales};
+pub use self::ledger::{Revenue, balances, revenue};
+pub use self::price::{NewPrice, check_entitled, set as set_price};
+pub use self::seats::{Seats, give as give_seat, seats, take as take_seat};
+pub use self::stripe::Stripe;
+pub use self::webhook::{receive, reconcile};

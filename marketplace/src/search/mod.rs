@@ -9,7 +9,7 @@ mod query;
 mod relevance;
 mod text;
 
-pub use self::card::{Card, Price};
+pub use self::card::{Card, Price, money};
 pub use self::catalogue::{Catalogue, Snapshot};
 pub use self::query::{Facets, Hit, Page, PriceFilter, Query, Sort};
 pub use self::relevance::{Explanation, Weights};

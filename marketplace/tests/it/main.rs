@@ -6,10 +6,12 @@ mod installs;
 mod market;
 mod packages;
 mod pages;
+mod payments;
 mod postgres;
 mod publishing;
 mod reviews;
 mod search;
+mod stripe;
 
 /// The same test on both databases.
 #[macro_export]
