@@ -20,7 +20,8 @@ use crate::problem::{Problem, Result};
 
 /// Rows of one batch.
 const BATCH_ROWS_MAX: i64 = 500;
-const LEASE_MS: i64 = 15_000;
+/// A sender that was killed is followed by the next after so long.
+const LEASE_MS: i64 = 3_000;
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why nothing more is sent.

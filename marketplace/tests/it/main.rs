@@ -2,6 +2,7 @@
 
 mod accounts;
 mod catalogue;
+mod events;
 mod installs;
 mod market;
 mod packages;
@@ -11,6 +12,7 @@ mod postgres;
 mod publishing;
 mod reviews;
 mod search;
+mod speed;
 mod stripe;
 
 /// The same test on both databases.

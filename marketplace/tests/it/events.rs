@@ -1,0 +1,260 @@
+//! Events: each database commit is in Millstream's table once, whatever crashes. The real `millstream` and `marketplace`
+//! programs, killed at random moments.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use millstream_marketplace::accounts::Role;
+use millstream_marketplace::db::Db;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::market::{Market, Person};
+
+const PEOPLE: usize = 4;
+
+/// `make test` builds it first; alone, this package cannot.
+fn millstream() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_BIN_EXE_marketplace")).parent().unwrap();
+    Some(folder.join("millstream")).filter(|p| p.exists())
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+struct Program {
+    command: Box<dyn Fn() -> Command>,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Program {
+    fn start(&mut self) {
+        self.child =
+            Some((self.command)().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    }
+
+    /// SIGKILL, at whatever it is doing.
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM: it takes a last checkpoint.
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+            assert!(child.wait().unwrap().success());
+        }
+    }
+
+    async fn listens(&self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            assert!(Instant::now() < deadline, "nobody listens on {}", self.port);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A Millstream server with the table of marketplace events, and a key for it.
+fn server(binary: &Path, folder: &Path) -> (Program, String, String) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for dir in ["pipelines", "rollups", "metrics", "reports"] {
+        std::fs::create_dir_all(folder.join(dir)).unwrap();
+    }
+    std::fs::copy(
+        root.join("pipelines/raw_marketplace_events.sql"),
+        folder.join("pipelines/raw_marketplace_events.sql"),
+    )
+    .unwrap();
+    let sources = "CREATE TABLE marketplace_events (WATERMARK FOR event_time AS event_time - INTERVAL '1 minute')
+        WITH (connector = 'ingest', message = 'MarketplaceEvent');";
+    std::fs::write(folder.join("pipelines/sources.sql"), sources).unwrap();
+    let (http, grpc) = (free_port(), free_port());
+    let config = format!(
+        "data_dir = \"data\"\ncheckpoint_interval = \"200ms\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
+         [ingest]\nlisten = \"127.0.0.1:{grpc}\"\n\
+         [sql]\npipelines = \"pipelines\"\nrollups = \"rollups\"\nmetrics = \"metrics\"\nreports = \"reports\"\n"
+    );
+    let path = folder.join("millstream.toml");
+    std::fs::write(&path, config).unwrap();
+    let made = Command::new(binary)
+        .args(["keys", "create", "--name", "market", "--role", "admin", "--config"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let text = String::from_utf8_lossy(&made.stdout).into_owned();
+    let key = text.split_whitespace().find(|w| w.starts_with("millstream_")).unwrap().to_string();
+    let binary = binary.to_path_buf();
+    let command = move || {
+        let mut command = Command::new(&binary);
+        command.args(["serve", "--config"]).arg(&path);
+        command
+    };
+    (Program { command: Box::new(command), port: grpc, child: None }, key, format!("http://127.0.0.1:{http}"))
+}
+
+/// Agents, accounts and their tokens, made by a marketplace that then ends; its database stays.
+async fn people(market: &Market) -> Vec<Person> {
+    let acme = market.person_with("acme", Role::Publisher).await;
+    let mo = market.person_with("mo", Role::Moderator).await;
+    for agent in ["acme/linter", "acme/tester"] {
+        market.publish(&acme, &mo, agent, "1.0.0").await;
+        market.publish(&acme, &mo, agent, "1.1.0").await;
+    }
+    let mut people = Vec::new();
+    for i in 0..PEOPLE {
+        people.push(market.person(&format!("person-{i}")).await.with_token(&["install", "review", "read"]).await);
+    }
+    people
+}
+
+/// Installs, upgrades, goes back and removes until told to stop; errors are what crashes look like.
+async fn busy(person: Person, url: String, done: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
+    let mut step = 0;
+    while !stop.load(Ordering::SeqCst) {
+        step += 1;
+        let agent = if step % 2 == 0 { "acme/linter" } else { "acme/tester" };
+        let (method, verb, body) = match step % 5 {
+            0 => (Method::DELETE, "install", Value::Null),
+            1 | 3 => (Method::POST, "install", json!({ "version": "1.0.0" })),
+            _ => (Method::POST, "install", json!({ "version": "1.1.0" })),
+        };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request =
+            client.request(method, format!("{url}/api/v1/agents/{agent}/{verb}")).bearer_auth(person.secret());
+        let answer = request.header("content-type", "application/json").body(body).send().await;
+        match answer.map(|a| a.status()) {
+            Ok(status) if status.is_success() => drop(done.fetch_add(1, Ordering::SeqCst)),
+            Ok(StatusCode::TOO_MANY_REQUESTS) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Ok(status) => panic!("{status}"),
+        }
+    }
+}
+
+type Counts = BTreeMap<(String, String, String, String), i64>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_commit_is_one_event_whatever_is_killed() {
+    let Some(binary) = millstream() else {
+        println!("left out: target/debug/millstream is not built; `make test` builds it");
+        return;
+    };
+    let kills = std::env::var("MILLSTREAM_SEEDS").map_or(10, |_| 100);
+    let folder = tempfile::tempdir().unwrap();
+    let (mut server, key, http) = server(&binary, &folder.path().to_path_buf());
+    let database = format!("sqlite://{}", folder.path().join("market.db").display());
+    let made = database.clone();
+    let market = Market::start_with(|c| c.database_url = Some(made)).await;
+    let people = people(&market).await;
+    // The clock of that market stood still; this one's goes.
+    let packages = market.app.config.data_dir.clone();
+    let port = free_port();
+    let toml = format!(
+        "data_dir = \"{}\"\ndatabase_url = \"{database}\"\nlisten = \"127.0.0.1:{port}\"\n\
+         [millstream]\ningest_url = \"http://127.0.0.1:{}\"\ningest_key = \"{key}\"\nmetrics_url = \"{http}\"\nmetrics_key = \"{key}\"\n",
+        packages.display(),
+        server.port,
+    );
+    let path = folder.path().join("marketplace.toml");
+    std::fs::write(&path, toml).unwrap();
+    // Tokens are good for 30 days of the test's clock, which lies behind: put them past the real one.
+    sqlx::query("UPDATE tokens SET expires_at = 9000000000000").execute(market.app.db.read()).await.unwrap();
+    let serve = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marketplace"));
+        command.args(["serve", "--config"]).arg(&path);
+        command
+    };
+    let mut marketplace = Program { command: Box::new(serve), port, child: None };
+    server.start();
+    marketplace.start();
+    server.listens().await;
+    marketplace.listens().await;
+    let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let url = format!("http://127.0.0.1:{port}");
+    let load: Vec<_> =
+        people.iter().map(|p| tokio::spawn(busy(p.clone(), url.clone(), done.clone(), stop.clone()))).collect();
+    let mut random = 7_u64;
+    for kill in 0..kills {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let goal = done.load(Ordering::SeqCst) + 5 + (random >> 33) % 40;
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while done.load(Ordering::SeqCst) < goal {
+            assert!(Instant::now() < deadline, "no progress before kill {kill}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let victim = if (random >> 20) % 2 == 0 { &mut server } else { &mut marketplace };
+        victim.kill();
+        victim.start();
+    }
+    marketplace.listens().await;
+    server.listens().await;
+    stop.store(true, Ordering::SeqCst);
+    for task in load {
+        task.await.unwrap();
+    }
+    let db = Db::open(&database).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (left,): (i64,) = sqlx::query_as("SELECT count(*) FROM outbox").fetch_one(db.read()).await.unwrap();
+        if left == 0 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{left} events wait");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    marketplace.stop();
+    server.stop();
+    let committed: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT h.account_id, g.namespace || '/' || g.name, h.version, h.action
+         FROM install_history h JOIN agents g ON g.id = h.agent_id",
+    )
+    .fetch_all(db.read())
+    .await
+    .unwrap();
+    let mut expected = Counts::new();
+    for row in committed {
+        *expected.entry(row).or_default() += 1;
+    }
+    let got = table(&binary, folder.path());
+    let total: i64 = expected.values().sum();
+    println!("{kills} kills, {total} commits");
+    assert!(total > 200, "{total}");
+    assert_eq!(got, expected);
+}
+
+/// What Millstream's table holds of installs.
+fn table(binary: &Path, folder: &Path) -> Counts {
+    let sql = "SELECT user_id, agent, agent_version, name, count(*) AS n, count(DISTINCT event_id) AS ids
+        FROM raw_marketplace_events WHERE name IN ('installed', 'upgraded', 'rolled_back', 'uninstalled') GROUP BY 1, 2, 3, 4";
+    let output = Command::new(binary)
+        .args(["sql", sql, "--format", "csv", "--config"])
+        .arg(folder.join("millstream.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut counts = Counts::new();
+    for line in text.lines().skip(1) {
+        let c: Vec<&str> = line.split(',').collect();
+        assert_eq!(c[4], c[5], "an event is there twice: {line}");
+        counts.insert((c[0].into(), c[1].into(), c[2].into(), c[3].into()), c[4].parse().unwrap());
+    }
+    counts
+}
