@@ -27,12 +27,13 @@ check:
 	cargo build --workspace
 	target/debug/millstream check pipelines sql
 
-## bench: ratios against a DataFusion batch, and the ingest path with and without the log
-bench:
+## bench: ratios against a DataFusion batch and DuckDB, the ingest path with and without the log, growth with time
+bench: python
 	cargo build --workspace
-	target/debug/windows
+	target/debug/operators
 	target/debug/ingest_load
 	target/debug/nexmark
+	target/debug/growth
 
 ## complete: rewrite expected outputs; review the diff
 complete: system python

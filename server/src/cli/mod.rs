@@ -104,7 +104,12 @@ pub fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| EnvFilter::new(if quiet { "error" } else { "warn,millstream=info" }));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // `run` has threads of its own; more would only cost time and memory at the start.
+    let mut runtime = match cli.command {
+        Command::Run(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&Error::Storage(format!("cannot start threads: {e}"))),
     };

@@ -14,6 +14,7 @@ mod random_queries;
 mod real_data;
 mod scripts;
 mod simulated;
+mod startup;
 mod streaming_is_batch;
 mod tables;
 mod tidy;

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// Chunks are merged up to this many rows, so that few are left however small the batches were.
 const CHUNK_ROWS: usize = 64 * 1024;
 
+/// So many chunks of about one size become one: each step copies all of their rows.
+const FAN_OUT: usize = 16;
+
 /// And up to this many bytes: offsets of text are 32 bits wide.
 const CHUNK_BYTES: usize = 256 << 20;
 
@@ -115,18 +118,28 @@ impl Store {
         Ok(base as u32)
     }
 
-    /// Sizes of chunks fall from one to the next, so there are few, and a row is copied few times.
+    /// Sizes of chunks fall from one power of [`FAN_OUT`] to the next, so there are few, and a row is copied few times.
     fn merge_chunks(&mut self) -> Result<()> {
-        while let [.., a, b] = self.chunks.as_slice() {
-            let bytes = || a.columns.iter().chain(&b.columns).map(|c| c.get_array_memory_size()).sum::<usize>();
-            if a.rows > 2 * b.rows || a.rows + b.rows > 2 * CHUNK_ROWS || bytes() > CHUNK_BYTES {
+        while let Some(last) = self.chunks.last() {
+            let power = last.rows.max(1).ilog(FAN_OUT);
+            let mut bytes = 0;
+            let alike = self.chunks.iter().rev().take_while(|c| {
+                bytes += c.columns.iter().map(|a| a.get_array_memory_size()).sum::<usize>();
+                c.rows < CHUNK_ROWS && c.rows.max(1).ilog(FAN_OUT) <= power && bytes <= CHUNK_BYTES
+            });
+            let count = alike.take(FAN_OUT).count();
+            if count < FAN_OUT {
                 return Ok(());
             }
-            let pairs = a.columns.iter().zip(&b.columns);
-            let columns = pairs.map(|(a, b)| Ok(concat(&[a.as_ref(), b.as_ref()])?)).collect::<Result<Vec<_>>>()?;
-            let merged = Chunk { columns, rows: a.rows + b.rows };
-            self.chunks.truncate(self.chunks.len() - 2);
-            self.chunks.push(merged);
+            let parts = self.chunks.split_off(self.chunks.len() - count);
+            let rows = parts.iter().map(|c| c.rows).sum();
+            let columns = (0..self.columns()).map(|i| {
+                let arrays: Vec<&dyn Array> =
+                    parts.iter().filter_map(|c| c.columns.get(i)).map(|a| a.as_ref()).collect();
+                Ok(concat(&arrays)?)
+            });
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            self.chunks.push(Chunk { columns, rows });
         }
         Ok(())
     }

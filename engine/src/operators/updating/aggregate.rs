@@ -334,13 +334,13 @@ impl Step {
         if self.had == self.touched.len() && going_on.len() == had.len() {
             return;
         }
-        let rank = |i: &usize| match (going_on.binary_search(i).is_ok(), had.binary_search(i).is_ok()) {
-            (true, _) => 0,
-            (false, true) => 1,
-            (false, false) => 2,
-        };
-        let mut order: Vec<usize> = (0..self.touched.len()).collect();
-        order.sort_by_key(rank);
+        // 0: goes on, 1: had a result, 2: new.
+        let mut rank = vec![2_u8; self.touched.len()];
+        for (groups, value) in [(had, 1), (going_on, 0)] {
+            groups.iter().for_each(|i| rank.iter_mut().skip(*i).take(1).for_each(|r| *r = value));
+        }
+        let ranked = |value: u8| rank.iter().enumerate().filter(move |(_, r)| **r == value).map(|(i, _)| i);
+        let order: Vec<usize> = ranked(0).chain(ranked(1)).chain(ranked(2)).collect();
         let mut new = vec![0; order.len()];
         for (to, from) in order.iter().enumerate() {
             new.iter_mut().skip(*from).take(1).for_each(|n| *n = to);
