@@ -7,7 +7,10 @@
 
 mod bar;
 mod data;
+mod funnel;
+mod heat;
 mod line;
+mod map;
 mod scale;
 mod svg;
 
@@ -17,8 +20,9 @@ use crate::Result;
 use data::Data;
 use svg::{Anchor, Canvas, Px, SERIES_MAX, fit, text_width};
 
-pub use scale::compact;
+pub use map::country_name;
 pub(crate) use scale::utc;
+pub use scale::{compact, full};
 pub(crate) use svg::PRINT_FONT;
 pub use svg::{Theme, page_css};
 
@@ -31,6 +35,14 @@ pub enum ChartKind {
     Bars,
     /// Lying bars, one line per category with its value written out. Good for rankings and long names.
     HorizontalBars,
+    /// Upright bars, the series on top of each other: gains above zero, losses (negative values) below.
+    StackedBars,
+    /// A grid: x across, the series down, the value as the strength of a colour and, where there is room, written out.
+    Heat,
+    /// Steps below each other, each with its share of the step before and of the first.
+    Funnel,
+    /// The world as one tile per country: x holds ISO 3166 alpha-2 codes.
+    Map,
 }
 
 /// A chart: rows, which columns to draw, and how.
@@ -54,6 +66,10 @@ pub struct ChartSpec {
     pub y: Vec<String>,
     /// The column that names the series of each row.
     pub series: Option<String>,
+    /// The columns of `y` whose values count downwards, such as losses given as positive numbers.
+    pub downwards: Vec<String>,
+    /// What values are multiplied with before they are drawn: 100 for shares shown as percent.
+    pub factor: f64,
     /// The unit of the values, written above the axis; may be empty.
     pub unit: String,
     /// The width of the drawing; pages and PDF scale it.
@@ -73,6 +89,8 @@ impl ChartSpec {
             x: x.into(),
             y: vec![y.into()],
             series: None,
+            downwards: Vec::new(),
+            factor: 1.0,
             unit: String::new(),
             width_px: 720,
             height_px: 260,
@@ -89,12 +107,18 @@ impl ChartSpec {
     /// A named column is missing or not a number, or two rows give one bar of one series.
     pub fn to_svg(&self, theme: Theme) -> Result<String> {
         let mut data = Data::read(self)?;
-        let left_out = data.keep_largest(SERIES_MAX);
+        // The rows of a grid are series too, and need no colours of their own.
+        let max = if self.kind == ChartKind::Heat { heat::ROWS_MAX } else { SERIES_MAX };
+        let left_out = data.keep_largest(max);
         let note = (left_out > 0).then(|| format!("{left_out} smaller series not shown"));
         match self.kind {
             ChartKind::Line => line::draw(self, &data, theme, note),
             ChartKind::Bars => bar::draw_upright(self, &data, theme, note),
             ChartKind::HorizontalBars => bar::draw_lying(self, &data, theme, note),
+            ChartKind::StackedBars => bar::draw_stacked(self, &data, theme, note),
+            ChartKind::Heat => heat::draw(self, &data, theme, note),
+            ChartKind::Funnel => funnel::draw(self, &data, theme),
+            ChartKind::Map => map::draw(self, &data, theme),
         }
     }
 }
@@ -131,6 +155,20 @@ const LEGEND_ROW_PX: f64 = 18.0;
 const UNIT_ROW_PX: f64 = 18.0;
 /// Room between the plot and the edge where nothing else is.
 const PADDING_PX: f64 = 8.0;
+
+/// Tells the script of a page where the plot is, and of which time, so that it can follow the pointer and zoom.
+fn mark_plot(canvas: &mut Canvas, plot: &Plot, time_ms: Option<(i64, i64)>) {
+    use std::fmt::Write as _;
+    if canvas.theme == Theme::Print {
+        return;
+    }
+    let (left, top, right, bottom) = (Px(plot.left), Px(plot.top), Px(plot.right), Px(plot.bottom));
+    let _ = write!(canvas.out, r#"<g data-plot="{left} {top} {right} {bottom}""#);
+    if let Some((low, high)) = time_ms {
+        let _ = write!(canvas.out, r#" data-time="{low} {high}""#);
+    }
+    canvas.out.push_str("/>");
+}
 
 /// Opens the chart, writes legend and unit, and gives the place below them where the plot may begin.
 fn open(spec: &ChartSpec, data: &Data, theme: Theme) -> (Canvas, f64) {

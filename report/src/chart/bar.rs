@@ -4,22 +4,24 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::data::{Axis, Data, labels_of_times};
-use super::scale::{NumberScale, compact};
+use super::scale::{NumberScale, compact, full};
 use super::svg::{Anchor, Canvas, Escaped, Px, fit, text_width};
 use super::{ChartSpec, PADDING_PX, Plot, Theme};
 use crate::{Error, Result};
 
 /// More bars than this are no longer told apart at the usual width.
 const UPRIGHT_MAX: usize = 60;
+/// Stacks need no room beside each other.
+const STACKED_MAX: usize = 120;
 /// A ranking longer than this belongs into a table.
 const LYING_MAX: usize = 30;
 /// Values are written on upright bars only while they fit between them.
 const VALUE_LABELS_MAX: usize = 12;
 
-/// The bars by category, in the order of the rows: `values[category][series]`.
-struct Groups {
-    names: Vec<String>,
-    values: Vec<Vec<Option<f64>>>,
+/// The values by category, in the order of the rows: `values[category][series]`.
+pub(super) struct Groups {
+    pub(super) names: Vec<String>,
+    pub(super) values: Vec<Vec<Option<f64>>>,
     /// Whether the names are times or numbers, of which some may go unlabelled.
     ordered: bool,
     left_out: usize,
@@ -44,7 +46,7 @@ fn keys_and_labels(axis: &Axis) -> (Vec<String>, Vec<String>) {
     }
 }
 
-fn group(spec: &ChartSpec, data: &Data, max: usize) -> Result<Groups> {
+pub(super) fn group(spec: &ChartSpec, data: &Data, max: usize) -> Result<Groups> {
     let (keys, labels) = keys_and_labels(&data.axis);
     let ordered = !matches!(data.axis, Axis::Category(_));
     let mut places: HashMap<&str, usize> = HashMap::new();
@@ -86,7 +88,7 @@ impl Groups {
         NumberScale::over(low, high, target)
     }
 
-    fn note(&self, note: Option<String>) -> Option<String> {
+    pub(super) fn note(&self, note: Option<String>) -> Option<String> {
         if self.left_out == 0 {
             return note;
         }
@@ -119,6 +121,49 @@ pub(super) fn draw_upright(spec: &ChartSpec, data: &Data, theme: Theme, note: Op
         draw_upright_group(&mut canvas, &plot, &y_scale, (middle, band, with_values), (name, values, data));
         labels.draw(&mut canvas, place, name, (middle, plot.bottom));
     }
+    super::mark_plot(&mut canvas, &plot, None);
+    super::draw_note(&mut canvas, spec, note.as_deref());
+    Ok(canvas.close())
+}
+
+/// Gains pile up from zero, losses down from it; a line at zero parts them.
+pub(super) fn draw_stacked(spec: &ChartSpec, data: &Data, theme: Theme, note: Option<String>) -> Result<String> {
+    let (mut canvas, top) = super::open(spec, data, theme);
+    if data.y_range().is_none() {
+        return Ok(super::empty(spec, canvas));
+    }
+    let groups = group(spec, data, STACKED_MAX)?;
+    let note = groups.note(note);
+    let height = f64::from(spec.height_px);
+    let sum = |values: &[Option<f64>], keep: fn(f64) -> f64| values.iter().flatten().map(|v| keep(*v)).sum::<f64>();
+    let highest = groups.values.iter().map(|v| sum(v, |v| v.max(0.0))).fold(0.0, f64::max);
+    let lowest = groups.values.iter().map(|v| sum(v, |v| v.min(0.0))).fold(0.0, f64::min);
+    let y_scale = NumberScale::over(lowest, highest, ((height - top) / 45.0).clamp(2.0, 8.0) as usize);
+    let left = super::number_axis_width(&y_scale);
+    let right = f64::from(spec.width_px) - PADDING_PX;
+    let band = (right - left) / groups.names.len().max(1) as f64;
+    let labels = Labels::of(&groups, band);
+    let bottom = height - labels.height() - super::note_height(note.as_deref());
+    let plot = Plot { left, top: top + PADDING_PX, right, bottom };
+
+    super::draw_number_axis(&mut canvas, &plot, &y_scale);
+    let y = |value: f64| plot.bottom - y_scale.fraction(value) * plot.height();
+    let width = (band * 0.72).min(56.0);
+    for (place, (name, values)) in groups.names.iter().zip(&groups.values).enumerate() {
+        let middle = plot.left + (place as f64 + 0.5) * band;
+        let (mut up, mut down) = (0.0, 0.0);
+        for (index, value) in values.iter().enumerate() {
+            let Some(value) = value.filter(|v| *v != 0.0) else { continue };
+            let from = if value > 0.0 { &mut up } else { &mut down };
+            let (start, end) = (y(*from), y(*from + value));
+            *from += value;
+            let rect = (middle - width / 2.0, start.min(end), width, (start - end).abs());
+            draw_rect(&mut canvas, rect, index, || tooltip(name, data, index, value));
+        }
+        labels.draw(&mut canvas, place, name, (middle, plot.bottom));
+    }
+    canvas.line((plot.left, y(0.0)), (plot.right, y(0.0)), "axis");
+    super::mark_plot(&mut canvas, &plot, None);
     super::draw_note(&mut canvas, spec, note.as_deref());
     Ok(canvas.close())
 }
@@ -272,8 +317,8 @@ pub(super) fn draw_lying(spec: &ChartSpec, data: &Data, theme: Theme, note: Opti
 
 fn tooltip(name: &str, data: &Data, series: usize, value: f64) -> String {
     match data.series.get(series).filter(|_| data.series.len() > 1) {
-        Some(series) => format!("{name}, {}: {value}", series.name),
-        None => format!("{name}: {value}"),
+        Some(series) => format!("{name}, {}: {}", series.name, full(value)),
+        None => format!("{name}: {}", full(value)),
     }
 }
 

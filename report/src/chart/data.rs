@@ -41,7 +41,9 @@ impl Data {
         let names = spec.series.as_ref().map(|name| texts(column(&batch, name)?)).transpose()?;
         let mut series = Vec::new();
         for y_name in &spec.y {
-            let y = numbers(&batch, y_name)?;
+            let sign = if spec.downwards.contains(y_name) { -1.0 } else { 1.0 };
+            let y: Vec<Option<f64>> =
+                numbers(&batch, y_name)?.into_iter().map(|y| y.map(|y| y * sign * spec.factor)).collect();
             match &names {
                 None => series.push(Series { name: y_name.clone(), rows: (0..y.len()).collect(), y }),
                 Some(names) => split(names, &y, (spec.y.len() > 1).then_some(y_name.as_str()), &mut series),

@@ -48,6 +48,8 @@ pub(super) fn draw(spec: &ChartSpec, data: &Data, theme: Theme, note: Option<Str
     if theme == Theme::Page && marks.len() <= TOOLTIPS_MAX {
         draw_tooltips(&mut canvas, data, &x, &marks);
     }
+    let time = matches!(data.axis, Axis::TimeMs(_)).then_some((x.low as i64, x.high as i64));
+    super::mark_plot(&mut canvas, &plot, time);
     super::draw_note(&mut canvas, spec, note.as_deref());
     Ok(canvas.close())
 }
@@ -220,7 +222,7 @@ fn draw_tooltips(canvas: &mut Canvas, data: &Data, x: &Horizontal, marks: &[(usi
             }
             Axis::Category(names) => names.get(point.row).cloned().flatten().unwrap_or_default(),
         };
-        let text = format!("{name}, {place}: {}", point.value);
+        let text = format!("{name}, {place}: {}", scale::full(point.value));
         let (cx, cy, text) = (Px(point.x), Px(point.y), Escaped(&text));
         let _ = write!(
             canvas.out,

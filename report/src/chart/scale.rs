@@ -91,6 +91,37 @@ pub fn compact(value: f64) -> String {
     format!("{sign}{}{suffix}", trim_zeros(format!("{scaled:.decimals$}")))
 }
 
+/// A number as tooltips show it: digits in groups of three, and at most six significant decimals without noise.
+pub fn full(value: f64) -> String {
+    if !value.is_finite() {
+        return "–".into();
+    }
+    let magnitude = value.abs();
+    let decimals = match magnitude {
+        m if m >= 1_000.0 => 0,
+        m if m >= 1.0 => 2,
+        0.0 => 0,
+        m => (2 - m.log10().floor() as i32).clamp(2, 6) as usize,
+    };
+    let text = trim_zeros(format!("{magnitude:.decimals$}"));
+    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(w, f)| (w, Some(f)));
+    let mut out = String::new();
+    if value < 0.0 && text != "0" {
+        out.push('−');
+    }
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if let Some(fraction) = fraction {
+        out.push('.');
+        out.push_str(fraction);
+    }
+    out
+}
+
 fn prefix(magnitude: f64) -> (f64, &'static str) {
     match magnitude {
         m if m >= 1e12 => (1e12, "T"),
@@ -324,6 +355,12 @@ mod tests {
         assert_eq!(text(100.0), "100");
         assert_eq!(text(0.1 + 0.2), "0.3");
         assert_eq!(text(f64::NAN), "–");
+    }
+
+    #[test]
+    fn full_numbers_have_groups_and_no_noise() {
+        let all = [0.0, 7.0, 1_234_567.8, -1_500.0, 0.1 + 0.2, 12.5, 0.001_234_5, f64::NAN].map(full);
+        assert_eq!(all, ["0", "7", "1,234,568", "−1,500", "0.3", "12.5", "0.00123", "–"]);
     }
 
     fn ms(text: &str) -> i64 {

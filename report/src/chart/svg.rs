@@ -6,9 +6,8 @@ use std::fmt::{self, Write as _};
 /// Where a chart is shown, which decides its colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Theme {
-    /// In a web page or as a file of its own: colours are CSS variables that follow the reader's light or dark
-    /// preference (`--millstream-ink` and so on; a page may set its own), with the light ones as fallback. Marks carry
-    /// their value as a tooltip.
+    /// In a web page: colours are CSS variables (`--millstream-ink` and so on) that [`page_css`] sets for light and dark,
+    /// with the light ones as fallback. Marks carry their value as a tooltip.
     Page,
     /// On paper and in PDF: plain light colours.
     Print,
@@ -23,6 +22,7 @@ const COLOURS: &[(&str, &str, &str)] = &[
     ("muted", "#5f6b7a", "#9aa5b1"),
     ("grid", "#e6e9ee", "#323f4b"),
     ("axis", "#b8c1cc", "#616e7c"),
+    ("ground", "#ffffff", "#12181f"),
     ("0", "#0072b2", "#4ba3dc"),
     ("1", "#d55e00", "#f2884b"),
     ("2", "#008a66", "#2cb892"),
@@ -62,8 +62,8 @@ impl Theme {
     }
 }
 
-/// The style sheet with the colours of charts in light and dark, for the `<style>` or style sheet of a page that shows
-/// charts under a content security policy which forbids the one inside each chart.
+/// The style sheet with the colours of charts in light and dark. The reader's preference decides, unless the page's root
+/// says `data-theme="light"` or `"dark"`.
 pub fn page_css() -> String {
     let mut light = String::new();
     let mut dark = String::new();
@@ -71,7 +71,10 @@ pub fn page_css() -> String {
         let _ = write!(light, "--millstream-{name}:{light_value};");
         let _ = write!(dark, "--millstream-{name}:{dark_value};");
     }
-    format!(":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}")
+    format!(
+        ":root{{{light}}}\n@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}\n\
+         :root[data-theme=dark]{{{dark}}}\n"
+    )
 }
 
 /// Text with the five characters that mean something in XML replaced; control characters, which XML cannot carry,
@@ -140,9 +143,6 @@ impl Canvas {
         let _ = write!(out, "<title>{}</title>", Escaped(title));
         if !description.is_empty() {
             let _ = write!(out, "<desc>{}</desc>", Escaped(description));
-        }
-        if theme == Theme::Page {
-            let _ = write!(out, "<style>{}</style>", page_css());
         }
         Self { out, theme }
     }

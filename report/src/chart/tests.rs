@@ -83,7 +83,12 @@ fn pages_follow_light_and_dark_and_print_is_plain() {
     let spec = ChartSpec::new(ChartKind::Line, data, "day", "n");
     let page = spec.to_svg(Theme::Page).unwrap();
     assert!(page.contains("stroke=\"var(--millstream-0, #0072b2)\""));
-    assert!(page.contains("@media (prefers-color-scheme:dark)"));
+    assert!(!page.contains("<style") && !page.contains("style="), "a strict content security policy allows neither");
+    assert!(
+        page.contains(r#"<g data-plot=""#) && page.contains(r#" data-time="1783296000000 1783468800000"/>"#),
+        "{page}"
+    );
+    assert!(page_css().contains("--millstream-0:#0072b2;") && page_css().contains("prefers-color-scheme:dark"));
     assert!(page.contains("<title>n, 6 Jul 2026 00:00 UTC: 1</title>"), "a tooltip without script");
     let print = spec.to_svg(Theme::Print).unwrap();
     assert!(!print.contains("var(") && !print.contains("<style") && !print.contains("style="));
@@ -181,4 +186,80 @@ fn bars_of_moments_with_one_short_label_stay_apart() {
     let data = batch(vec![("at", at), ("n", floats(vec![Some(1.0); 3]))]);
     let svg = ChartSpec::new(ChartKind::Bars, data, "at", "n").to_svg(Theme::Print).unwrap();
     assert_eq!(count(&svg, "<rect"), 3);
+}
+
+#[test]
+fn losses_pile_downwards_from_zero() {
+    let data = batch(vec![
+        ("month", texts(&["Jan"])),
+        ("new", floats(vec![Some(300.0)])),
+        ("expansion", floats(vec![Some(100.0)])),
+        ("churn", floats(vec![Some(200.0)])),
+    ]);
+    let spec = ChartSpec {
+        y: ["new", "expansion", "churn"].map(String::from).to_vec(),
+        downwards: vec!["churn".into()],
+        ..ChartSpec::new(ChartKind::StackedBars, data, "month", "new")
+    };
+    let svg = spec.to_svg(Theme::Page).unwrap();
+    assert!(svg.contains("<title>Jan, churn: −200</title>"), "{svg}");
+    // The legend has three squares before the bars.
+    let y = attribute(&svg, "rect", "y").split_off(3);
+    let height = attribute(&svg, "rect", "height").split_off(3);
+    assert!((y[1] + height[1] - y[0]).abs() < 0.2, "expansion stands on new");
+    assert!((y[0] + height[0] - y[2]).abs() < 0.2, "churn hangs from zero");
+    assert!((height[0] - 3.0 * height[1]).abs() < 0.5 && (height[2] - 2.0 * height[1]).abs() < 0.5);
+}
+
+#[test]
+fn a_grid_has_a_cell_per_value_and_writes_shares_as_percent() {
+    let data = batch(vec![
+        ("n", Arc::new(Int64Array::from(vec![0, 1, 0])) as ArrayRef),
+        ("cohort", texts(&["w1", "w1", "w2"])),
+        ("rate", floats(vec![Some(1.0), Some(0.25), Some(1.0)])),
+    ]);
+    let spec = ChartSpec {
+        series: Some("cohort".into()),
+        factor: 100.0,
+        unit: "%".into(),
+        ..ChartSpec::new(ChartKind::Heat, data, "n", "rate")
+    };
+    let svg = spec.to_svg(Theme::Page).unwrap();
+    assert_eq!(svg.matches("<rect").count(), 3, "an unknown cell is not drawn");
+    assert!(svg.contains("<title>w1, 1: 25 %</title>") && svg.contains(">25</text>"), "{svg}");
+}
+
+#[test]
+fn a_funnel_tells_the_share_of_each_step() {
+    let data = batch(vec![
+        ("step", texts(&["free", "team", "enterprise"])),
+        ("n", floats(vec![Some(200.0), Some(50.0), Some(5.0)])),
+    ]);
+    let svg = ChartSpec::new(ChartKind::Funnel, data, "step", "n").to_svg(Theme::Print).unwrap();
+    assert!(
+        svg.contains("50 · 25 % of the step before")
+            && svg.contains("5 · 10 % of the step before · 2.5 % of the first")
+    );
+}
+
+#[test]
+fn the_map_has_every_country_once_and_counts_the_unknown() {
+    let data = batch(vec![
+        ("country", texts(&["DE", "SG", "unknown"])),
+        ("users", floats(vec![Some(30.0), Some(1.0), Some(4.0)])),
+    ]);
+    let svg = ChartSpec { unit: "users".into(), ..ChartSpec::new(ChartKind::Map, data, "country", "users") };
+    let svg = svg.to_svg(Theme::Page).unwrap();
+    assert!(svg.contains("<title>Germany: 30 users</title>") && svg.contains("<title>Singapore: 1 users</title>"));
+    assert!(svg.contains("4 without a known country"));
+    let mut codes: Vec<&str> = svg
+        .split("</text>")
+        .filter_map(|t| t.rsplit_once('>'))
+        .map(|(_, code)| code)
+        .filter(|c| c.len() == 2)
+        .collect();
+    let all = codes.len();
+    codes.sort_unstable();
+    codes.dedup();
+    assert!(all > 180 && codes.len() == all, "{all} tiles, {} codes", codes.len());
 }

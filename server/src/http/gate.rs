@@ -40,7 +40,8 @@ pub async fn pass(State(app): State<Arc<App>>, request: Request, next: Next) -> 
 /// The route's pattern, for counting.
 fn route_of(path: &str) -> &'static str {
     match path {
-        "/" => "/",
+        "/" | "/users" | "/agents" | "/business" | "/system" | "/pipelines" | "/catalogue" | "/reports" => "page",
+        "/sql" | "/sql/csv" => "/sql",
         "/healthz" => "/healthz",
         "/metrics" => "/metrics",
         "/api/v1/metrics" => "/api/v1/metrics",

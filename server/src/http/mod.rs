@@ -1,6 +1,6 @@
 //! The HTTP face.
 //!
-//! In: requests with `Authorization: Bearer <key>`. Out: JSON, CSV, Arrow, Prometheus text, one HTML page; every error is
+//! In: requests with `Authorization: Bearer <key>`. Out: JSON, CSV, Arrow, Prometheus text, and the pages of [`crate::dashboard`]; every error is
 //! `application/problem+json`. It never writes a table except through ingest, and never reads a file that a client names.
 
 mod answer;
@@ -8,7 +8,6 @@ mod counters;
 mod gate;
 mod ingest;
 mod metric;
-mod page;
 mod problem;
 mod prometheus;
 mod sql;
@@ -26,8 +25,10 @@ use millstream::time::Clock;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::counters::Counters;
+pub use self::gate::authorize_local;
 pub use self::problem::Problem;
 use crate::config::Config;
+use crate::dashboard;
 use crate::ingest::Service;
 use crate::keys::Keys;
 
@@ -48,6 +49,10 @@ pub struct App {
     pub ingest: Service<Engine>,
     /// Requests that may still begin.
     pub permits: Semaphore,
+    /// Pages that may still be live.
+    pub live: Arc<Semaphore>,
+    /// Turns true when the server is to stop: what streams must end.
+    pub stopping: watch::Receiver<bool>,
 }
 
 impl App {
@@ -60,15 +65,20 @@ impl App {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let permits = Semaphore::new(config.http.requests_max.min(Semaphore::MAX_PERMITS));
-        let ingest = Service::new(engine.clone(), keys.clone(), config.ingest.clone(), stopping);
-        Self { engine, config, keys, clock, counters: Counters::default(), ingest, permits }
+        let ingest = Service::new(engine.clone(), keys.clone(), config.ingest.clone(), stopping.clone());
+        let live = Arc::new(Semaphore::new(dashboard::READERS_MAX));
+        Self { engine, config, keys, clock, counters: Counters::default(), ingest, permits, live, stopping }
+    }
+
+    /// The zone of days where nobody chooses another.
+    pub fn zone(&self) -> &str {
+        "UTC"
     }
 }
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/", get(page::index))
         .route("/metrics", get(prometheus::metrics))
         .route("/api/v1/metrics", get(metric::catalogue))
         .route("/api/v1/metrics/{name}", get(metric::answer))
@@ -76,6 +86,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/ingest/{table}", post(ingest::rows))
         // Outside the gate's bound: it answers also when everything else is busy.
         .route("/healthz", get(health))
+        .merge(dashboard::routes(&app))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(app.clone(), gate::pass))

@@ -12,28 +12,28 @@ use millstream_server::serve::Server;
 use serde_json::{Value, json};
 
 /// A server on free ports, whose clock stands at noon of 2026-11-23.
-struct Running {
-    server: Server,
-    client: reqwest::Client,
-    analyst: String,
-    producer: String,
+pub struct Running {
+    pub server: Server,
+    pub client: reqwest::Client,
+    pub analyst: String,
+    pub producer: String,
 }
 
-struct Answer {
-    status: u16,
-    content_type: String,
-    headers: reqwest::header::HeaderMap,
-    text: String,
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
     /// Asserts that this is a problem of `status` whose detail has `detail`.
     #[track_caller]
-    fn is_problem(&self, status: u16, detail: &str) {
+    pub fn is_problem(&self, status: u16, detail: &str) {
         assert_eq!(self.status, status, "{}", self.text);
         assert_eq!(self.content_type, "application/problem+json");
         let problem = self.json();
@@ -52,7 +52,7 @@ fn config(dir: &Path) -> Config {
 }
 
 impl Running {
-    async fn start(dir: &Path) -> Self {
+    pub async fn start(dir: &Path) -> Self {
         let clock = ManualClock::at(parse_time("2026-11-23T12:00:00Z").unwrap());
         let server = Server::start(config(dir), Arc::new(clock)).await.unwrap();
         let name = server.keys.list().unwrap().len();
@@ -61,11 +61,11 @@ impl Running {
         Self { server, client: reqwest::Client::new(), analyst, producer }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server.http_address)
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.timeout(Duration::from_secs(60)).send().await.unwrap();
         let headers = response.headers().clone();
         Answer {
@@ -76,22 +76,22 @@ impl Running {
         }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.send(self.client.get(self.url(path)).bearer_auth(&self.analyst)).await
     }
 
-    async fn sql(&self, sql: &str) -> Answer {
+    pub async fn sql(&self, sql: &str) -> Answer {
         let body = json!({ "sql": sql }).to_string();
         let post = self.client.post(self.url("/api/v1/sql")).bearer_auth(&self.analyst);
         self.send(post.header("content-type", "application/json").body(body)).await
     }
 
-    async fn ingest(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    pub async fn ingest(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         self.send(self.client.post(self.url(path)).bearer_auth(&self.producer).body(body)).await
     }
 }
 
-fn agent_event(id: u32, time: &str, agent: &str, tokens: u32) -> String {
+pub fn agent_event(id: u32, time: &str, agent: &str, tokens: u32) -> String {
     json!({ "event_id": format!("e{id}"), "event_time": time, "user_id": "ada", "agent": agent, "model": "m", "status": "ok",
             "tokens_input": tokens, "tokens_output": 1, "cost_usd": 0.25, "duration_ms": 100.0 * f64::from(id) })
     .to_string()

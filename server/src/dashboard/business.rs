@@ -1,0 +1,107 @@
+//! Business intelligence: revenue, subscriptions, conversion, customers, churn.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use maud::Markup;
+use millstream_report::Better;
+
+use super::figure::Figure;
+use super::panel::{Draw, Panel};
+use super::period::Choice;
+use super::sections::{Section, render};
+use super::shell::Page;
+use crate::http::{App, Problem};
+
+const FIGURES: [Figure; 6] = [
+    Figure::last("MRR", "mrr", "mrr_minor", Better::Higher, "#panel-mrr"),
+    Figure::last("ARR", "mrr", "arr_minor", Better::Higher, "#panel-mrr"),
+    Figure::last("Paying customers", "mrr", "customers", Better::Higher, "#panel-mrr"),
+    Figure::last("Per customer", "mrr", "arpa_minor", Better::Higher, "#panel-mrr"),
+    Figure::whole("Revenue", "revenue", "net_minor", Better::Higher, "#panel-revenue"),
+    Figure::last("Lifetime value", "ltv", "ltv_minor", Better::Higher, "#panel-ltv"),
+];
+
+const SECTIONS: [Section; 4] = [
+    Section {
+        title: "Revenue",
+        panels: &[
+            Panel::new(
+                "MRR movements",
+                "mrr_movements",
+                Draw::Stacked(
+                    &["new_minor", "expansion_minor", "reactivation_minor"],
+                    &["contraction_minor", "churn_minor"],
+                ),
+                "subscription_events",
+            )
+            .interval("month")
+            .money()
+            .wide(),
+            Panel::new("MRR", "mrr", Draw::Line(&["mrr_minor"]), "subscription_events").money(),
+            Panel::new("Revenue", "revenue", Draw::Bars("net_minor"), "payment_events").money(),
+        ],
+    },
+    Section {
+        title: "Conversion",
+        panels: &[
+            Panel::new(
+                "Free → Team → Enterprise",
+                "tier_funnel",
+                Draw::Funnel("tier", "accounts"),
+                "subscription_events",
+            ),
+            Panel::new("Tiers", "tier_distribution", Draw::Table, "subscription_events").interval("month"),
+        ],
+    },
+    Section {
+        title: "Customers",
+        panels: &[
+            Panel::new("Segments", "customer_segments", Draw::Ranking("segment", "accounts"), "payment_events").money(),
+            Panel::new("Lifetime value", "ltv", Draw::Line(&["ltv_minor"]), "subscription_events")
+                .interval("month")
+                .money(),
+            Panel::new(
+                "Revenue cohorts: what a month’s customers pay in all",
+                "revenue_cohorts",
+                Draw::Heat("n", "cohort", "net_cumulative_minor"),
+                "payment_events",
+            )
+            .interval("month")
+            .money()
+            .wide(),
+            Panel::new("Top customers", "top_customers", Draw::Table, "payment_events").wide(),
+        ],
+    },
+    Section {
+        title: "Churn",
+        panels: &[
+            Panel::new("Customer churn", "churn", Draw::Line(&["customer_churn_rate"]), "subscription_events")
+                .interval("month")
+                .money(),
+            Panel::new(
+                "Revenue churn",
+                "churn",
+                Draw::Line(&["gross_mrr_churn_rate", "net_mrr_churn_rate"]),
+                "subscription_events",
+            )
+            .interval("month")
+            .money(),
+        ],
+    },
+];
+
+/// `GET /business`.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    Query(choice): Query<Choice>,
+    headers: HeaderMap,
+) -> Result<Markup, Problem> {
+    let period = choice.resolve(&app, "12m", app.zone())?;
+    let content = render(&app, &period, &FIGURES, &SECTIONS, &[]).await;
+    let about =
+        "Revenue, subscriptions and customers. One currency at a time: amounts are never added across currencies.";
+    let page = Page { path: "/business", title: "Business", about, period: Some(&period), breakdowns: &[] };
+    Ok(page.render(&app, &headers, content))
+}
