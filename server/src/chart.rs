@@ -1,6 +1,7 @@
 //! Which drawing suits an answer: chosen from the shape of its columns, so that a SQL file needs no settings.
 //!
 //! First column a time: a line, if there are two moments to join. First column text: lying bars. One row of numbers: headline figures. Else: a table alone.
+//! A column `country` first: the map. Columns cohort, n and rate_on: a grid.
 //! The first number after the first column is drawn: put it there. Others may have other units and are in the table.
 
 use arrow::datatypes::{DataType, Schema};
@@ -29,6 +30,18 @@ pub enum Drawing {
         /// The value.
         y: String,
     },
+    /// Values by country code.
+    Map {
+        /// The code.
+        x: String,
+        /// The value.
+        y: String,
+    },
+    /// A grid of cohorts: age across, cohorts down.
+    Cohorts {
+        /// The share.
+        y: String,
+    },
     /// Nothing to draw.
     Table,
 }
@@ -43,6 +56,13 @@ pub fn choose(schema: &Schema, rows: usize) -> Drawing {
         return Drawing::Table;
     };
     let (x, y) = (first.name().clone(), value.name().clone());
+    let named = |name: &str| schema.column_with_name(name).is_some();
+    if x == "country" {
+        return Drawing::Map { x, y };
+    }
+    if named("cohort") && named("n") && named("rate_on") {
+        return Drawing::Cohorts { y: "rate_on".into() };
+    }
     match first.data_type() {
         DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 if rows < 2 => Drawing::Table,
         DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Drawing::Line { x, y },
@@ -57,11 +77,17 @@ pub fn spec(title: &str, description: &str, schema: &Schema, batches: &[RecordBa
     let (kind, x, y) = match choose(schema, rows) {
         Drawing::Line { x, y } => (ChartKind::Line, x, y),
         Drawing::Bars { x, y } => (ChartKind::HorizontalBars, x, y),
+        Drawing::Map { x, y } => (ChartKind::Map, x, y),
+        Drawing::Cohorts { y } => (ChartKind::Heat, "n".into(), y),
         Drawing::Headline | Drawing::Table => return None,
     };
-    let unit = words(&y);
+    let (unit, factor, series) = match kind {
+        ChartKind::Heat => ("%".to_string(), 100.0, Some("cohort".to_string())),
+        _ => (words(&y), 1.0, None),
+    };
     let chart = ChartSpec::new(kind, batches.to_vec(), x, y);
-    Some(ChartSpec { title: title.to_string(), description: description.to_string(), unit, ..chart })
+    let (title, description) = (title.to_string(), description.to_string());
+    Some(ChartSpec { title, description, unit, factor, series, ..chart })
 }
 
 /// The chart as SVG for a page, if the answer's shape has one.

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::duration;
 use crate::ingest::IngestConfig;
+use crate::sending::{Scheduled, Smtp};
 
 /// Everything that `millstream.toml` may say.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,6 +40,20 @@ pub struct Config {
     pub rollups: Rollups,
     /// Bounds of queries, metrics and reports.
     pub query: Query,
+    /// Whose reports they are, and when which is made.
+    pub reports: Reports,
+    /// The mail server for scheduled reports.
+    pub smtp: Option<Smtp>,
+}
+
+/// Reports by the clock.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reports {
+    /// Printed above the title; may be empty.
+    pub organisation: String,
+    /// What is made when, and for whom.
+    pub schedule: Vec<Scheduled>,
 }
 
 /// The HTTP face and its bounds; what is over a bound is refused with an error that names it.
@@ -120,6 +135,8 @@ impl Default for Config {
             sql: SqlDirs::default(),
             rollups: Rollups::default(),
             query: Query::default(),
+            reports: Reports::default(),
+            smtp: None,
         }
     }
 }
@@ -189,6 +206,7 @@ impl Config {
         if let Some(base) = path.parent() {
             config.resolve(base);
         }
+        config.check_reports(path)?;
         Ok(config)
     }
 
@@ -219,6 +237,20 @@ impl Config {
             return wrong("rollups.schedule", &what);
         }
         Ok(())
+    }
+
+    /// After paths are resolved: a schedule names a report that must be there.
+    fn check_reports(&self, path: &Path) -> Result<()> {
+        let wrong = |what: String| Err(Error::Config(format!("{}: {what}", path.display())));
+        for (i, scheduled) in self.reports.schedule.iter().enumerate() {
+            if let Err(what) = scheduled.check(&self.sql.reports) {
+                return wrong(format!("reports.schedule {}: {what}", i + 1));
+            }
+        }
+        match self.smtp.as_ref().map(Smtp::check) {
+            Some(Err(what)) => wrong(what),
+            _ => Ok(()),
+        }
     }
 
     fn resolve(&mut self, base: &Path) {

@@ -17,5 +17,6 @@ pub mod range;
 pub mod report;
 pub mod rows;
 pub mod schedule;
+pub mod sending;
 pub mod serve;
 pub mod tables;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+use chrono_tz::Tz;
 use datafusion::scalar::ScalarValue;
 use millstream::time::{DAY, EventTime, day_of, show};
 
@@ -53,6 +54,18 @@ impl Range {
 /// The first moment of a day.
 pub fn midnight(day: i32) -> EventTime {
     i64::from(day).saturating_mul(DAY)
+}
+
+/// The first moment of a day: where midnight does not exist, the first hour that does.
+pub fn first_moment(day: NaiveDate, zone: Tz) -> Option<EventTime> {
+    let mut time = day.and_time(NaiveTime::MIN);
+    for _ in 0..8 {
+        match zone.from_local_datetime(&time) {
+            LocalResult::Single(t) | LocalResult::Ambiguous(t, _) => return t.timestamp_nanos_opt(),
+            LocalResult::None => time += chrono::TimeDelta::minutes(30),
+        }
+    }
+    None
 }
 
 /// `2026-11-23`.

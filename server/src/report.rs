@@ -10,10 +10,12 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::record_batch::RecordBatch;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, NaiveTime, Utc};
+use chrono_tz::Tz;
+use futures::{StreamExt, TryStreamExt, stream};
 use millstream::time::{DAY, EventTime, day_of};
 use millstream::{Error, QueryResult, Result};
-use millstream_report::{Better, Kpi, Report, Section};
+use millstream_report::{Better, CsvOptions, CsvWriter, Kpi, Report, Section};
 
 use crate::adapt::report_error;
 use crate::catalog::{self, SqlFile};
@@ -21,7 +23,7 @@ use crate::chart::{self, Drawing};
 use crate::complete;
 use crate::config::Config;
 use crate::format;
-use crate::range::{Range, midnight, show_day};
+use crate::range::Range;
 use crate::schedule;
 use crate::tables::Tables;
 
@@ -32,6 +34,8 @@ pub struct Answers {
     pub name: String,
     /// What it is about.
     pub range: Range,
+    /// The zone of its days.
+    pub zone: Tz,
     /// When it was made.
     pub generated_at: EventTime,
     /// The least of its sections' completeness.
@@ -49,7 +53,14 @@ pub struct Answer {
     pub result: QueryResult,
     /// The same query over the time just before, for headline figures only.
     pub previous: Option<QueryResult>,
+    /// The same query over each day of the time, for the small lines of headline figures.
+    pub trend: Vec<QueryResult>,
 }
+
+/// Days that a small line has at most; a longer time is cut into so many pieces.
+const TREND_MAX: i64 = 31;
+/// Pieces that are computed at a time.
+const TREND_AT_ONCE: usize = 4;
 
 /// The names of the reports in a folder, sorted.
 pub fn list(dir: &Path) -> Result<Vec<String>> {
@@ -87,23 +98,43 @@ pub fn sections(dir: &Path, name: &str) -> Result<Vec<SqlFile>> {
 }
 
 /// Runs every section over `range`.
-pub async fn run(tables: &Tables, config: &Config, name: &str, range: Range, now: EventTime) -> Result<Answers> {
+pub async fn run(
+    tables: &Tables,
+    config: &Config,
+    name: &str,
+    range: Range,
+    zone: Tz,
+    now: EventTime,
+) -> Result<Answers> {
     schedule::make_missing(tables, &config.sql.rollups, day_of(range.from)).await?;
     let mut answers = Vec::new();
     let mut complete_through = Some(EventTime::MAX);
     for file in sections(&config.sql.reports, name)? {
         let result = query(tables, config, &file, range).await?;
         let rows = result.batches.iter().map(RecordBatch::num_rows).sum();
-        let previous = match chart::choose(&result.schema, rows) {
-            Drawing::Headline => Some(query(tables, config, &file, range.previous()).await?),
-            _ => None,
-        };
+        let (mut previous, mut trend) = (None, Vec::new());
+        if chart::choose(&result.schema, rows) == Drawing::Headline {
+            previous = Some(query(tables, config, &file, range.previous()).await?);
+            let pieces = stream::iter(pieces(range)).map(|piece| query(tables, config, &file, piece));
+            trend = pieces.buffered(TREND_AT_ONCE).try_collect().await?;
+        }
         let complete = complete::through(tables, config, &file).await?;
         complete_through = complete_through.zip(complete).map(|(a, b)| a.min(b));
-        answers.push(Answer { file, result, previous });
+        answers.push(Answer { file, result, previous, trend });
     }
     let complete_through = complete_through.filter(|time| *time != EventTime::MAX);
-    Ok(Answers { name: name.to_string(), range, generated_at: now, complete_through, sections: answers })
+    Ok(Answers { name: name.to_string(), range, zone, generated_at: now, complete_through, sections: answers })
+}
+
+/// The time cut into days, or into fewer pieces where it is long; nothing where there would be no line.
+fn pieces(range: Range) -> Vec<Range> {
+    let length = range.to.saturating_sub(range.from);
+    let count = (length / DAY).min(TREND_MAX);
+    if count < 2 {
+        return Vec::new();
+    }
+    let at = |i: i64| range.from.saturating_add(length / count * i);
+    (0..count).map(|i| Range { from: at(i), to: if i + 1 == count { range.to } else { at(i + 1) } }).collect()
 }
 
 async fn query(tables: &Tables, config: &Config, file: &SqlFile, range: Range) -> Result<QueryResult> {
@@ -121,9 +152,23 @@ async fn query(tables: &Tables, config: &Config, file: &SqlFile, range: Range) -
 }
 
 impl Answers {
-    /// The report as a vector PDF.
-    pub fn pdf(&self) -> Result<Vec<u8>> {
-        self.document()?.to_pdf().map_err(report_error)
+    /// The report as a vector PDF; `organisation` is whose figures these are, and may be empty.
+    pub fn pdf(&self, organisation: &str) -> Result<Vec<u8>> {
+        self.document(organisation)?.to_pdf().map_err(report_error)
+    }
+
+    /// As [`Answers::csv`], for spreadsheets: a byte order mark, and no cell that would run as a formula.
+    pub fn spreadsheets(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let options = CsvOptions { bom: true, formula_guard: true };
+        let file = |section: &Answer| -> millstream_report::Result<Vec<u8>> {
+            let mut writer = CsvWriter::new(Vec::new(), &section.result.schema, options)?;
+            for batch in &section.result.batches {
+                writer.write(batch)?;
+            }
+            Ok(writer.finish()?.1)
+        };
+        let named = |section: &Answer| Ok((format!("{}.csv", section.file.name), file(section).map_err(report_error)?));
+        self.sections.iter().map(named).collect()
     }
 
     /// One CSV per section: the file's name and its bytes. Several tables in one file would be no CSV.
@@ -142,17 +187,23 @@ impl Answers {
     }
 
     fn days(&self) -> (String, String) {
-        (show_day(day_of(self.range.from)), show_day(day_of(self.range.to.saturating_sub(1))))
+        let day = |time: EventTime| self.local(time).date().to_string();
+        (day(self.range.from), day(self.range.to.saturating_sub(1)))
     }
 
-    fn document(&self) -> Result<Report> {
+    fn local(&self, time: EventTime) -> NaiveDateTime {
+        utc(time).with_timezone(&self.zone).naive_local()
+    }
+
+    /// What the PDF prints.
+    pub fn document(&self, organisation: &str) -> Result<Report> {
         let (first, last) = self.days();
-        let whole = self.range.from == midnight(day_of(self.range.from)) && self.range.to % DAY == 0;
+        let whole = [self.range.from, self.range.to].iter().all(|t| self.local(*t).time() == NaiveTime::MIN);
         let mut kpis = Vec::new();
         let mut sections = Vec::new();
         for answer in &self.sections {
             if let Some(previous) = &answer.previous {
-                kpis.extend(figures(&answer.result, previous)?);
+                kpis.extend(figures(&answer.result, previous, &answer.trend)?);
                 continue;
             }
             let table = shown(&answer.result)?;
@@ -168,9 +219,9 @@ impl Answers {
         }
         Ok(Report {
             title: format!("{} report", capitalised(&chart::words(&self.name))),
-            organisation: String::new(),
+            organisation: organisation.to_string(),
             period: if whole { format!("{first} to {last}") } else { format!("{first} to {last}, in part") },
-            time_zone: "UTC".to_string(),
+            time_zone: self.zone.name().to_string(),
             generated_at: utc(self.generated_at),
             data_complete_through: self.complete_through.map(utc),
             kpis,
@@ -180,7 +231,7 @@ impl Answers {
 }
 
 /// The figures of a one-row answer, each with its change against the time before.
-fn figures(now: &QueryResult, before: &QueryResult) -> Result<Vec<Kpi>> {
+fn figures(now: &QueryResult, before: &QueryResult, trend: &[QueryResult]) -> Result<Vec<Kpi>> {
     let value = |result: &QueryResult, name: &str| -> Result<Option<f64>> {
         let Some(column) = result.batches.iter().find(|b| b.num_rows() > 0).and_then(|b| b.column_by_name(name)) else {
             return Ok(None);
@@ -191,10 +242,11 @@ fn figures(now: &QueryResult, before: &QueryResult) -> Result<Vec<Kpi>> {
     let names = now.schema.fields().iter().map(|field| field.name());
     names
         .map(|name| {
+            let trend = trend.iter().map(|piece| value(piece, name)).collect::<Result<Vec<_>>>()?;
             let (value, before) = (value(now, name)?, value(before, name)?);
             let change = value.zip(before).filter(|(_, b)| *b != 0.0).map(|(v, b)| (v - b) / b.abs());
             let (label, unit) = unit_of(name);
-            Ok(Kpi { label, value, unit: unit.to_string(), change, better: better(name), ..Kpi::default() })
+            Ok(Kpi { label, value, unit: unit.to_string(), change, better: better(name), trend })
         })
         .collect()
 }
@@ -240,7 +292,8 @@ fn paragraphs(text: &str) -> String {
     text.split("\n\n").map(|p| p.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
 }
 
-fn capitalised(text: &str) -> String {
+/// With a capital first letter.
+pub fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
@@ -250,11 +303,11 @@ fn utc(time: EventTime) -> DateTime<Utc> {
 }
 
 /// Writes the report: PDF to one file, CSV to a folder of files. Returns what was written.
-pub fn save(answers: &Answers, pdf: bool, out: Option<&Path>) -> Result<Vec<PathBuf>> {
+pub fn save(answers: &Answers, organisation: &str, pdf: bool, out: Option<&Path>) -> Result<Vec<PathBuf>> {
     let write = |path: &Path, bytes: &[u8]| std::fs::write(path, bytes).map_err(|e| Error::file(path, "write", e));
     if pdf {
         let path = out.map_or_else(|| PathBuf::from(format!("{}.pdf", answers.file_name())), Path::to_path_buf);
-        write(&path, &answers.pdf()?)?;
+        write(&path, &answers.pdf(organisation)?)?;
         return Ok(vec![path]);
     }
     let dir = out.map_or_else(|| PathBuf::from(answers.file_name()), Path::to_path_buf);
@@ -284,11 +337,12 @@ mod tests {
 
     #[test]
     fn headline_figures_are_compared_with_the_time_before() {
-        let kpis = figures(&one_row(110, Some(50.0)), &one_row(100, None)).unwrap();
+        let trend = [one_row(50, None), one_row(60, Some(1.0))];
+        let kpis = figures(&one_row(110, Some(50.0)), &one_row(100, None), &trend).unwrap();
         let (users, p95) = (&kpis[0], &kpis[1]);
         assert_eq!((users.label.as_str(), users.unit.as_str(), users.value), ("Active users", "", Some(110.0)));
         assert!((users.change.unwrap() - 0.1).abs() < 1e-12);
-        assert_eq!(users.better, Better::Higher);
+        assert_eq!((users.better, &users.trend), (Better::Higher, &vec![Some(50.0), Some(60.0)]));
         assert_eq!((p95.label.as_str(), p95.unit.as_str(), p95.change), ("Api p95", "ms", None));
         assert_eq!(p95.better, Better::Lower);
     }
@@ -297,7 +351,11 @@ mod tests {
     fn an_unknown_report_names_those_there_are() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sql/reports");
         let error = sections(&dir, "monthly").unwrap_err().to_string();
-        assert!(error.contains("no report `monthly`") && error.ends_with("there are: weekly"), "{error}");
+        assert!(
+            error.contains("no report `monthly`")
+                && error.ends_with("there are: agent_publisher, monthly_business, platform, weekly"),
+            "{error}"
+        );
         assert_eq!(sections(&dir, "weekly").unwrap()[0].name, "10_headline");
     }
 }

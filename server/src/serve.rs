@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::http::{self, App, tls};
 use crate::keys::Keys;
 use crate::schedule::{self, Schedule};
+use crate::sending::Sending;
 use crate::{adapt, catalog, ingest};
 
 /// How long open requests may take to end once the server is told to stop.
@@ -39,6 +40,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     faces: Vec<JoinHandle<Result<()>>>,
     scheduler: JoinHandle<()>,
+    sending: JoinHandle<()>,
 }
 
 impl Server {
@@ -62,11 +64,13 @@ impl Server {
             cron: schedule::parse_cron(&config.rollups.schedule)?,
             recheck_interval: config.rollups.recheck_interval,
         };
+        let sending = Sending { engine: engine.clone(), config: config.clone(), clock: clock.clone() };
         let grpc = ingest::serve(engine.clone(), keys.clone(), config.ingest.clone(), grpc, stopped(stopping.clone()));
         let app = App::new(engine.clone(), config, keys.clone(), clock, stopping.clone());
         let faces = vec![tokio::spawn(grpc), tokio::spawn(serve_http(http, Arc::new(app), stopping.clone()))];
+        let sending = tokio::spawn(sending.run(stopping.clone()));
         let scheduler = tokio::spawn(schedule.run(stopping));
-        Ok(Self { engine, keys, http_address, grpc_address, stop, faces, scheduler })
+        Ok(Self { engine, keys, http_address, grpc_address, stop, faces, scheduler, sending })
     }
 
     /// Ends when a face or the pipelines fail; a server that takes nothing in should stop. Never ends else.
@@ -103,6 +107,9 @@ impl Server {
         };
         if tokio::time::timeout(2 * STOP_TIMEOUT, drain).await.is_err() {
             tracing::warn!("requests were still open when their time to end was over; their senders will try again");
+        }
+        if self.sending.await.is_err() {
+            tracing::warn!("the task that sends reports ended early");
         }
         if self.scheduler.await.is_err() {
             tracing::warn!("the scheduler's task ended early");

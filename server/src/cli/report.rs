@@ -51,7 +51,8 @@ pub async fn run(args: ReportArgs) -> Result<()> {
     let now = clock().now();
     let range = Range::or_last_full_week(args.from, args.to, now).map_err(Error::Config)?;
     let tables = Tables::open(&config, clock()).await?;
-    let answers = report::run(&tables, &config, &args.name, range, now).await?;
-    let paths = report::save(&answers, args.format == ReportFormat::Pdf, args.out.as_deref())?;
+    let answers = report::run(&tables, &config, &args.name, range, chrono_tz::UTC, now).await?;
+    let paths =
+        report::save(&answers, &config.reports.organisation, args.format == ReportFormat::Pdf, args.out.as_deref())?;
     print(paths.iter().map(|path| format!("{}\n", path.display())).collect::<String>().as_bytes())
 }

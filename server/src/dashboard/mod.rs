@@ -22,6 +22,7 @@ mod overview;
 mod panel;
 mod period;
 mod pipelines;
+mod reports;
 mod sections;
 mod shell;
 mod sql;
@@ -51,6 +52,10 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/sql", get(sql::page).post(sql::run))
         .route("/sql/csv", post(sql::csv))
         .route("/sql/tail", get(tail::rows))
+        .route("/reports", get(reports::page))
+        .route("/reports/{report}/pdf", get(reports::pdf))
+        .route("/reports/{report}/send", post(reports::send))
+        .route("/reports/{report}/runs/{run}/{file}", get(reports::file))
         .route("/catalogue", get(catalogue::page))
         .route("/catalogue/{metric}", get(catalogue::one))
         .route("/chart/{metric}", get(export::csv))

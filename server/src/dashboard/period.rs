@@ -1,14 +1,14 @@
 //! Which time a page is about, in which zone, compared with what, broken down by what: all of it is in the URL, so that a
 //! page can be sent to a colleague.
 
-use chrono::{DateTime, Days, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
 use millstream::time::{DAY, EventTime, WATERMARK_MAX, WATERMARK_MIN};
 use serde::Deserialize;
 
 use super::access::url_encoded;
 use crate::http::{App, Problem};
-use crate::range::Range;
+use crate::range::{Range, first_moment};
 
 const HOUR: EventTime = DAY / 24;
 
@@ -49,6 +49,12 @@ pub struct Period {
 }
 
 impl Choice {
+    /// A choice that a form made; a span, or two times.
+    pub fn of(range: &str, from: &str, to: &str, tz: &str) -> Self {
+        let text = str::to_string;
+        Self { range: text(range), from: text(from), to: text(to), tz: text(tz), ..Self::default() }
+    }
+
     /// What is not said is `span`, in the zone `zone`; if all data is older (a replay), the last days of the data.
     pub fn resolve(&self, app: &App, span: &str, zone: &str) -> Result<Period, Problem> {
         let name = if self.tz.is_empty() { zone } else { &self.tz };
@@ -178,18 +184,6 @@ fn span_range(span: &str, zone: Tz, end: EventTime) -> Option<(Range, Range)> {
     };
     let start = |day: NaiveDate| first_moment(day, zone);
     Some((Range { from: start(from)?, to: start(last)? }, Range { from: start(before)?, to: start(from)? }))
-}
-
-/// The first moment of a day: where midnight does not exist, the first hour that does.
-pub fn first_moment(day: NaiveDate, zone: Tz) -> Option<EventTime> {
-    let mut time = day.and_time(NaiveTime::MIN);
-    for _ in 0..8 {
-        match zone.from_local_datetime(&time) {
-            LocalResult::Single(t) | LocalResult::Ambiguous(t, _) => return t.timestamp_nanos_opt(),
-            LocalResult::None => time += chrono::TimeDelta::minutes(30),
-        }
-    }
-    None
 }
 
 /// A day or a time without an offset is meant in the zone; a last day counts as a whole.

@@ -15,7 +15,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// Path and name of each page, in the order of the navigation.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
     ("/", "Overview"),
     ("/users", "Users"),
     ("/agents", "Agents"),
@@ -23,6 +23,7 @@ const PAGES: [(&str, &str); 8] = [
     ("/system", "System"),
     ("/pipelines", "Pipelines"),
     ("/sql", "SQL"),
+    ("/reports", "Reports"),
     ("/catalogue", "Metrics"),
 ];
 

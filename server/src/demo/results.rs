@@ -100,11 +100,11 @@ pub async fn write_report(
     steps: &mut Steps,
 ) -> Result<()> {
     let tables = Tables::Running(server.engine.clone());
-    let answers = report::run(&tables, config, "weekly", range, now).await?;
+    let answers = report::run(&tables, config, "weekly", range, chrono_tz::UTC, now).await?;
     std::fs::create_dir_all(out).map_err(|e| Error::file(out, "create", e))?;
     let pdf = out.join(format!("{}.pdf", answers.file_name()));
-    report::save(&answers, true, Some(&pdf))?;
-    let csv = report::save(&answers, false, Some(&out.join(answers.file_name())))?;
+    report::save(&answers, &config.reports.organisation, true, Some(&pdf))?;
+    let csv = report::save(&answers, &config.reports.organisation, false, Some(&out.join(answers.file_name())))?;
     steps.done("wrote the weekly report:")?;
     print(format!("          {}\n", pdf.display()).as_bytes())?;
     let folder = csv.first().and_then(|path| path.parent()).unwrap_or(out);

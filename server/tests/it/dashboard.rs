@@ -4,7 +4,7 @@ use millstream_server::keys::Role;
 
 use crate::http::{Answer, Running, agent_event};
 
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
     ("/", "All pipelines are running"),
     ("/users", "Retention"),
     ("/agents", "Most used agents"),
@@ -12,6 +12,7 @@ const PAGES: [(&str, &str); 8] = [
     ("/system", "Errors and incidents"),
     ("/pipelines", "What flows into what"),
     ("/sql", "Live tail"),
+    ("/reports", "No report is scheduled"),
     ("/catalogue", "Daily active users"),
 ];
 
@@ -23,7 +24,7 @@ impl Running {
         self.send(request.header("x-forwarded-for", "10.0.0.1")).await
     }
 
-    async fn form(&self, path: &str, origin: &str, body: &str) -> Answer {
+    pub async fn form(&self, path: &str, origin: &str, body: &str) -> Answer {
         let post = self.client.post(self.url(path)).header("origin", origin).body(body.to_string());
         self.send(post.header("content-type", "application/x-www-form-urlencoded")).await
     }

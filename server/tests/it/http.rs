@@ -43,7 +43,7 @@ impl Answer {
     }
 }
 
-fn config(dir: &Path) -> Config {
+pub fn config(dir: &Path) -> Config {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let text = "checkpoint_interval = '100ms'\n[http]\nlisten = '127.0.0.1:0'\nrequest_bytes_max = 10000\n[ingest]\nlisten = '127.0.0.1:0'\n";
     let mut config = Config::parse(text, &root.join("millstream.toml")).unwrap();
@@ -54,7 +54,10 @@ fn config(dir: &Path) -> Config {
 impl Running {
     pub async fn start(dir: &Path) -> Self {
         let clock = ManualClock::at(parse_time("2026-11-23T12:00:00Z").unwrap());
-        let server = Server::start(config(dir), Arc::new(clock)).await.unwrap();
+        Self::of(Server::start(config(dir), Arc::new(clock)).await.unwrap())
+    }
+
+    pub fn of(server: Server) -> Self {
         let name = server.keys.list().unwrap().len();
         let analyst = server.keys.create(&format!("analyst{name}"), Role::Analyst, None).unwrap();
         let producer = server.keys.create(&format!("producer{name}"), Role::Producer, None).unwrap();

@@ -1,9 +1,11 @@
 //! The server's tests, in one program.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod browser;
 mod cli;
 mod dashboard;
 mod demo;
 mod http;
 mod ingest;
 mod keys;
+mod sending;

@@ -1,0 +1,238 @@
+//! A real browser, Debian's Chromium driven by WebDriver, walks each page: what it shows, and that it complains of nothing.
+//!
+//! `MILLSTREAM_SCREENSHOTS=DIR` keeps a picture of each page in light, dark and at a phone's width.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::http::{Running, agent_event};
+
+/// One browser window.
+struct Browser {
+    driver: Child,
+    client: reqwest::Client,
+    session: String,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    async fn open() -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed: `make system` does it");
+        let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+        let said = "started successfully on port ";
+        let line = lines.into_iter().find(|line| line.contains(said)).expect("chromedriver tells its port");
+        let port = line.split(said).nth(1).unwrap().trim_end_matches('.').to_string();
+        let profile = tempfile::tempdir().unwrap();
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            &format!("--user-data-dir={}", profile.path().display()),
+        ];
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        } } });
+        let client = reqwest::Client::new();
+        let root = format!("http://127.0.0.1:{port}/session");
+        let mut browser = Self { driver, client, session: root.clone(), _profile: profile };
+        let made = browser.post("", capabilities).await;
+        browser.session =
+            format!("{root}/{}", made["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {made}")));
+        browser
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        let request = self.client.post(format!("{}{path}", self.session)).body(body.to_string());
+        let text = request.send().await.unwrap().text().await.unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
+        answer["value"].clone()
+    }
+
+    async fn go(&self, url: &str) {
+        self.post("/url", json!({ "url": url })).await;
+    }
+
+    /// Runs a script in the page and gives what it returns.
+    async fn run(&self, script: &str) -> Value {
+        self.post("/execute/sync", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Waits, in the page, until the expression is true.
+    async fn wait(&self, expression: &str) {
+        let script = format!(
+            "const done = arguments[arguments.length - 1]; const start = Date.now(); \
+             (function look() {{ if ({expression}) done(true); else if (Date.now() - start > 20000) done(false); \
+             else setTimeout(look, 50); }})();"
+        );
+        let seen = self.post("/execute/async", json!({ "script": script, "args": [] })).await;
+        assert_eq!(seen, json!(true), "never true: {expression}");
+    }
+
+    /// What the console holds since the last look; the browser's own wish for an icon is none of ours.
+    async fn complaints(&self) -> Vec<String> {
+        let log = self.post("/se/log", json!({ "type": "browser" })).await;
+        log.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_string()).collect()
+    }
+
+    async fn size(&self, width: u32, height: u32) {
+        self.post("/window/rect", json!({ "width": width, "height": height })).await;
+    }
+
+    async fn picture(&self, name: &str) {
+        let Some(dir) = std::env::var_os("MILLSTREAM_SCREENSHOTS") else { return };
+        let answer =
+            self.client.get(format!("{}/screenshot", self.session)).send().await.unwrap().text().await.unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let bytes = base64(answer["value"].as_str().unwrap());
+        std::fs::write(std::path::Path::new(&dir).join(format!("{name}.png")), bytes).unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver takes its browser with it when its session ends; a kill would leave it behind.
+        let session = self.session.clone();
+        let ended = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _ = runtime.block_on(async { reqwest::Client::new().delete(session).send().await });
+        });
+        let _ = ended.join();
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for c in text.bytes() {
+        let value = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => continue,
+        };
+        (bits, count) = (bits << 6 | u32::from(value), count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    bytes
+}
+
+/// Path, name of the picture, a text that a person sees.
+const PAGES: [(&str, &str, &str); 9] = [
+    ("/", "overview", "All pipelines are running"),
+    ("/users", "users", "Retention"),
+    ("/agents", "agents", "Most used agents"),
+    ("/business", "business", "MRR movements"),
+    ("/system", "system", "Errors and incidents"),
+    ("/pipelines", "pipelines", "What flows into what"),
+    ("/sql", "sql", "Live tail"),
+    ("/reports", "reports", "History"),
+    ("/catalogue", "catalogue", "Daily active users"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_walks_each_page_without_a_complaint() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let rows: Vec<String> = (1..=40)
+        .map(|i| {
+            agent_event(
+                i,
+                &format!("2026-11-{:02}T09:{:02}:00Z", 17 + i % 7, i),
+                ["coder", "planner"][i as usize % 2],
+                i,
+            )
+        })
+        .collect();
+    assert_eq!(running.ingest("/api/v1/ingest/agent_events", rows.join("\n")).await.status, 200);
+    running.server.engine.flush().await.unwrap();
+    let browser = Browser::open().await;
+    for (path, name, text) in PAGES {
+        browser.size(1400, 1300).await;
+        browser.go(&running.url(path)).await;
+        let seen = browser.run("return document.body.innerText").await;
+        assert!(seen.as_str().unwrap().contains(text), "{path} shows no {text:?}: {seen}");
+        let named = browser.run(
+            "return [...document.querySelectorAll('main, nav, section, aside, figure, input:not([type=hidden]), select, textarea')]\
+             .filter(e => e.tagName !== 'MAIN' && !e.getAttribute('aria-label') && !e.labels?.length && !e.closest('label'))\
+             .map(e => e.outerHTML.slice(0, 120))",
+        );
+        assert_eq!(named.await, json!([]), "{path}: landmarks and fields have names");
+        browser.picture(&format!("{name}-light")).await;
+        browser.run("document.querySelector('[data-theme-switch]').click()").await;
+        browser.picture(&format!("{name}-dark")).await;
+        browser.run("document.querySelector('[data-theme-switch]').click()").await;
+        browser.size(500, 1100).await;
+        let overflow =
+            browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+        assert_eq!(overflow, json!(0), "{path} is wider than a phone");
+        browser.picture(&format!("{name}-phone")).await;
+        assert_eq!(browser.complaints().await, Vec::<String>::new(), "{path}");
+    }
+    running.server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn charts_answer_to_pointer_and_keys_and_figures_are_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let browser = Browser::open().await;
+    browser.size(1400, 1300).await;
+    browser.go(&running.url("/pipelines")).await;
+    // The server's own reading of its clock is live; rows that come now appear without a reload.
+    let row = "document.querySelector('[data-pipeline=raw_agent_events] [data-cell=in]').textContent";
+    browser.wait(&format!("{row} === '0'")).await;
+    let rows: Vec<String> = (1..=9)
+        .map(|i| agent_event(i, &format!("2026-11-23T09:0{i}:00Z"), ["coder", "planner"][i as usize % 2], i))
+        .collect();
+    running.ingest("/api/v1/ingest/agent_events", rows.join("\n")).await;
+    browser.wait(&format!("{row} === '9'")).await;
+    running.server.engine.flush().await.unwrap();
+
+    browser.go(&running.url("/sql")).await;
+    browser
+        .run(
+            "const e = document.querySelector('#sql'); e.value = 'SELECT event_time, tokens_input FROM raw_agent_events ORDER BY 1'; \
+             e.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', ctrlKey: true, bubbles: true }))",
+        )
+        .await;
+    browser.wait("document.querySelector('#result figure.chart svg')").await;
+    let tip = browser.run(
+        "const f = document.querySelector('figure.chart'); f.focus(); \
+         f.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true })); \
+         return document.querySelector('.tip').textContent",
+    );
+    assert_eq!(tip.await, json!("tokens_input, 23 Nov 2026 09:01 UTC: 1"), "keys read the values");
+    let tip = browser.run(
+        "const f = document.querySelector('figure.chart'), c = [...f.querySelectorAll('[data-tip]')].pop().getBoundingClientRect(); \
+         f.dispatchEvent(new PointerEvent('pointermove', { clientX: c.x + 8, clientY: c.y + 8, bubbles: true })); \
+         return document.querySelector('.tip').textContent",
+    );
+    assert_eq!(tip.await, json!("tokens_input, 23 Nov 2026 09:09 UTC: 9"), "the pointer finds the nearest");
+    browser.go(&running.url("/sql?tail=raw_agent_events")).await;
+    browser.wait("document.querySelectorAll('[data-tail] tbody tr').length === 9").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    running.server.stop().await.unwrap();
+}
