@@ -64,7 +64,7 @@ fn card(app: &App, name: &str, period: &Period) -> Result<Markup> {
     let sections = report::sections(&app.config.sql.reports, name)?;
     Ok(html! {
         section.card aria-label=(title(name)) {
-            header.card-head { h2 { (title(name)) } nav { a href={ "/reports/" (name) "/pdf?" (period.query(&[])) } { "PDF of " (period.words()) } } }
+            header.card-head { h2 { (title(name)) } nav aria-label={ (title(name)) ": PDF" } { a href={ "/reports/" (name) "/pdf?" (period.query(&[])) } { "PDF of " (period.words()) } } }
             p.muted { @for (i, section) in sections.iter().enumerate() { @if i > 0 { " · " } (section.title) } }
             form.actions method="post" action={ "/reports/" (name) "/send" } {
                 @for (field, value) in fields(period) { input type="hidden" name=(field) value=(value); }

@@ -73,15 +73,18 @@ impl Browser {
         self.post("/execute/sync", json!({ "script": script, "args": [] })).await
     }
 
-    /// Waits, in the page, until the expression is true.
+    /// Asks the page until the expression is true; a page that is on its way to another gives no answer.
     async fn wait(&self, expression: &str) {
-        let script = format!(
-            "const done = arguments[arguments.length - 1]; const start = Date.now(); \
-             (function look() {{ if ({expression}) done(true); else if (Date.now() - start > 20000) done(false); \
-             else setTimeout(look, 50); }})();"
-        );
-        let seen = self.post("/execute/async", json!({ "script": script, "args": [] })).await;
-        assert_eq!(seen, json!(true), "never true: {expression}");
+        let started = std::time::Instant::now();
+        let body = json!({ "script": format!("return !!({expression})"), "args": [] }).to_string();
+        loop {
+            let request = self.client.post(format!("{}/execute/sync", self.session)).body(body.clone());
+            let text = request.send().await.unwrap().text().await.unwrap();
+            if serde_json::from_str::<Value>(&text).unwrap()["value"] == json!(true) {
+                return;
+            }
+            assert!(started.elapsed().as_secs() < 30, "never true: {expression}; {text}");
+        }
     }
 
     /// What the console holds since the last look; the browser's own wish for an icon is none of ours.

@@ -108,15 +108,16 @@ async fn the_sql_page_answers_draws_and_marks_the_place_of_an_error() {
     assert!(page.text.contains("class=\"millstream-chart\""), "a text and a number are a ranking");
     let csv = running.form("/sql/csv", &origin, sql).await;
     assert_eq!(csv.text, "\u{feff}agent,tokens\r\ncoder,2\r\n'=planner,4\r\n", "for spreadsheets");
-    let wrong = running.form("/sql", &origin, "sql=SELECT+event_id,%0A++nope%0AFROM+raw_agent_events").await;
-    assert!(wrong.text.contains("2 |   nope\n  |   ^"), "{}", wrong.text);
+    let wrong = running.form("/sql", &origin, "sql=SELECT+event_id%0AFORM+raw_agent_events").await;
+    assert!(wrong.text.contains("2 | FORM raw_agent_events\n  |      ^"), "{}", wrong.text);
     let pages = running.send(running.client.get(running.url("/pipelines"))).await;
     assert!(
         pages.text.contains("data-pipeline=\"agent_usage_1m\"") && pages.text.contains("class=\"edge\""),
         "{}",
         pages.text
     );
-    running.form("/sql", &origin, "sql=DROP+TABLE+raw_agent_events").await;
+    let wrong = running.form("/sql", &origin, "sql=DROP+TABLE+raw_agent_events").await;
+    assert!(wrong.text.contains("queries only read"), "{}", wrong.text);
     let unknown = running.send(running.client.get(running.url("/sql/tail?table=nope"))).await;
     unknown.is_problem(404, "no table `nope`; there are:");
     running.server.stop().await.unwrap();
