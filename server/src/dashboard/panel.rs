@@ -251,7 +251,12 @@ impl Panel {
         };
         let broken_down = question.by.is_some() && rows.schema().column_with_name("breakdown").is_some();
         let clocks = |rows: &RecordBatch, name: &str| on_clocks_of(rows, name, period.zone, 0);
-        let spec = match self.draw {
+        // One moment is no line.
+        let draw = match self.draw {
+            Draw::Line([y]) if rows.num_rows() == 1 => Draw::Bars(y),
+            draw => draw,
+        };
+        let spec = match draw {
             Draw::Table => return Ok(None),
             Draw::Line([y]) if before.is_some() && !broken_down => {
                 let time = time()?;

@@ -23,12 +23,14 @@ struct MailServer {
 impl MailServer {
     fn start(dir: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // A Maildir that is not there yet is made whole.
+        let dir = dir.join("mails");
         let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
         let python = std::env::var_os("MILLSTREAM_PYTHON").map_or(venv, PathBuf::from);
         assert!(python.exists(), "{} is not there: run `make test`, which installs it", python.display());
         let process = Command::new(python)
             .args(["-m", "aiosmtpd", "-n", "-l", &format!("127.0.0.1:{port}"), "-c", "aiosmtpd.handlers.Mailbox"])
-            .arg(dir)
+            .arg(&dir)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -38,7 +40,7 @@ impl MailServer {
             assert!(started.elapsed() < Duration::from_secs(30), "the mail server listens");
             std::thread::yield_now();
         }
-        Self { process, port, dir: dir.to_path_buf() }
+        Self { process, port, dir }
     }
 
     fn mails(&self) -> Vec<String> {
