@@ -33,13 +33,15 @@ impl Format {
         let last = column.rsplit('_').next().unwrap_or(column);
         let has = |word: &str| column.split('_').any(|w| w == word);
         match last {
+            // How many times too fast a budget is used up: a factor, no share.
+            _ if column.starts_with("burn") => Self::Number,
             "ms" => Self::Milliseconds,
             "usd" => Self::Dollars,
             "minor" => Self::Minor,
             "bytes" => Self::Bytes,
             _ if column.contains("bytes_per") => Self::Bytes,
             "rate" | "share" | "adoption" | "ratio" | "retention" | "overall" => Self::Percent,
-            _ if has("rate") && !column.starts_with("burn") => Self::Percent,
+            _ if has("rate") => Self::Percent,
             _ => Self::Number,
         }
     }
