@@ -9,8 +9,10 @@
 //! and again at recovery: [`Commit`](crate::connectors::Commit) is idempotent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::FileReader;
@@ -19,16 +21,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::fs::{Fs, create_exclusive, write_atomic};
+use crate::fs::{Fs, create_exclusive, is_full, write_atomic};
 use crate::operators::graph::StageWatermarks;
 use crate::planted::{self, Bug};
-use crate::time::{WATERMARK_MIN, Watermark};
+use crate::time::{Clock, WATERMARK_MIN, Watermark};
 
 /// The version of the manifest's and the state files' layout.
 pub const VERSION: u32 = 1;
 
 /// Checkpoints kept: the newest, and older ones for when the newest is damaged.
 const KEPT: usize = 3;
+
+/// How long a full disk is waited for: five minutes in all, then the process ends and starts over from the log.
+const FULL_TRIES: u32 = 64;
+const FULL_WAIT_MIN: Duration = Duration::from_millis(100);
+const FULL_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Everything a restart needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,18 +133,19 @@ pub struct StateFile {
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
     manifests: PathBuf,
     state: PathBuf,
 }
 
 impl Checkpoints {
     /// Opens or creates the directory.
-    pub fn open(fs: Arc<dyn Fs>, dir: &Path) -> Result<Self> {
+    pub fn open(fs: Arc<dyn Fs>, dir: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
         let (manifests, state) = (dir.join("checkpoints"), dir.join("state"));
         for d in [&manifests, &state] {
             fs.create_dir_all(d).map_err(|e| Error::file(d, "create", e))?;
         }
-        Ok(Self { fs, manifests, state })
+        Ok(Self { fs, clock, manifests, state })
     }
 
     fn numbers(&self) -> Result<Vec<u64>> {
@@ -158,7 +166,12 @@ impl Checkpoints {
         let numbers = self.numbers()?;
         for number in numbers.iter().rev() {
             match self.load(*number) {
-                Ok(manifest) => return Ok(Some(manifest)),
+                Ok(manifest) => {
+                    // The process that published it may have been killed before its name was durable; what is built on
+                    // it from here on must not outlive it.
+                    self.fs.sync_dir(&self.manifests).map_err(|e| Error::file(&self.manifests, "sync", e))?;
+                    return Ok(Some(manifest));
+                }
                 Err(e) => {
                     tracing::warn!("checkpoint {number} is not usable, trying the one before: {e}");
                     damage.push(e.to_string());
@@ -210,7 +223,25 @@ impl Checkpoints {
             let written = self.fs.create(&path).and_then(|mut file| file.write_all(text.as_bytes()));
             return written.map_err(|e| Error::file(&path, "create", e));
         }
-        create_exclusive(self.fs.as_ref(), &path, text.as_bytes()).map_err(|e| Error::file(&path, "create", e))
+        self.while_full(&path, || create_exclusive(self.fs.as_ref(), &path, text.as_bytes()))
+            .map_err(|e| Error::file(&path, "create", e))
+    }
+
+    /// Waits while the disk is full: the state that is to be written exists in memory alone, and space can be freed.
+    /// Meanwhile the pipelines stand still and the log refuses what does not fit.
+    fn while_full(&self, path: &Path, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        let mut wait = FULL_WAIT_MIN;
+        for _ in 0..FULL_TRIES {
+            match write() {
+                Err(e) if is_full(&e) => {
+                    tracing::warn!("cannot write {}: {e}; free some space, trying again", path.display());
+                    self.clock.sleep(wait);
+                    wait = (wait * 2).min(FULL_WAIT_MAX);
+                }
+                other => return other,
+            }
+        }
+        write()
     }
 
     /// Removes a damaged newer checkpoint that recovery has passed over, so that its number can be used again.
@@ -238,7 +269,8 @@ impl Checkpoints {
             let written = self.fs.create(&path).and_then(|mut file| file.write_all(&bytes));
             written.map_err(|e| Error::file(&path, "write", e))?;
         } else {
-            write_atomic(self.fs.as_ref(), &path, &bytes).map_err(|e| Error::file(&path, "write", e))?;
+            self.while_full(&path, || write_atomic(self.fs.as_ref(), &path, &bytes))
+                .map_err(|e| Error::file(&path, "write", e))?;
         }
         let crc32 = crc32fast::hash(&bytes);
         Ok(Some(StateFile { name, bytes: bytes.len() as u64, crc32, needed_until }))
@@ -292,5 +324,44 @@ impl Checkpoints {
 impl Manifest {
     fn files(&self) -> impl Iterator<Item = &StateFile> {
         self.pipelines.values().flat_map(|p| &p.stages).flat_map(|s| &s.files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::sim::SimFs;
+    use crate::time::ManualClock;
+
+    fn open(fs: &SimFs) -> Checkpoints {
+        Checkpoints::open(Arc::new(fs.clone()), Path::new("d"), Arc::new(ManualClock::at(0))).unwrap()
+    }
+
+    fn manifest(version: u32) -> Manifest {
+        let (sources, pipelines) = Default::default();
+        Manifest { version, checkpoint: 1, log_offset: 0, sources, pipelines }
+    }
+
+    /// Found by a simulated schedule, the 1,820th: tables were committed on the strength of a name that was not durable.
+    #[test]
+    fn a_checkpoint_that_was_found_survives_a_power_cut() {
+        for seed in 0..50 {
+            let fs = SimFs::new();
+            // Killed between the link and the sync of the directory.
+            fs.fail_after(6);
+            open(&fs).publish(&manifest(VERSION)).unwrap_err();
+            let restarted = fs.kill();
+            assert_eq!(open(&restarted).newest().unwrap().map(|m| m.checkpoint), Some(1));
+            let after = restarted.crash(seed);
+            assert_eq!(open(&after).newest().unwrap().map(|m| m.checkpoint), Some(1), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn another_layout_is_refused_by_name() {
+        let fs = SimFs::new();
+        open(&fs).publish(&manifest(VERSION + 1)).unwrap();
+        let message = open(&fs).newest().unwrap_err().to_string();
+        assert!(message.contains("00000000000000000001.json: layout version 2, but this program knows 1"), "{message}");
     }
 }

@@ -126,6 +126,11 @@ fn write_temporary(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<PathBuf
     Ok(temporary)
 }
 
+/// Whether an error says that there is no room: it goes away when somebody frees some.
+pub fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// The directory of a file; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {

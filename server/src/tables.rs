@@ -40,8 +40,8 @@ impl Tables {
         let url = config.lake.url.clone().unwrap_or_else(|| config.data_dir.join("lake").display().to_string());
         let lake = Lake::open(&url, &config.lake.options).await?;
         let aggregate = Program::default().functions.aggregate.get("percentile_disc").cloned().into_iter().collect();
-        let batch = Batch::new(lake.clone(), clock, Functions { aggregate, ..Functions::default() })?;
-        let newest = Checkpoints::open(Arc::new(DiskFs), &config.data_dir)?.newest()?;
+        let batch = Batch::new(lake.clone(), clock.clone(), Functions { aggregate, ..Functions::default() })?;
+        let newest = Checkpoints::open(Arc::new(DiskFs), &config.data_dir, clock)?.newest()?;
         let sources = newest.map(|manifest| manifest.sources).unwrap_or_default();
         let watermarks = sources.into_iter().map(|(name, source)| (name, source.stamp.watermark)).collect();
         Ok(Self::Stored { lake, batch, watermarks })

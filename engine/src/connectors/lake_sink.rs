@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Date32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
@@ -86,6 +87,16 @@ impl Sink for LakeSink {
     }
 }
 
+/// What a checkpoint holds for a table.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Prepared {
+    /// Files that come to those of the table.
+    Append(Vec<PendingFile>),
+    /// Files that take the place of all others: the pipeline was rebuilt.
+    Replace { replace: Vec<PendingFile> },
+}
+
 /// Commits a pipeline's files to its table, once per checkpoint.
 pub struct LakeCommit {
     table: LakeTable,
@@ -102,13 +113,19 @@ impl LakeCommit {
 
 impl Commit for LakeCommit {
     fn commit(&self, checkpoint: u64, prepared: &Value) -> Result<()> {
-        let files: Vec<PendingFile> = serde_json::from_value(prepared.clone()).map_err(|e| {
+        let prepared: Prepared = serde_json::from_value(prepared.clone()).map_err(|e| {
             Error::Corrupt(format!("the pending files of {} in checkpoint {checkpoint}: {e}", self.app_id))
         })?;
-        if files.is_empty() {
-            return Ok(());
+        let version = checkpoint as i64;
+        match prepared {
+            Prepared::Append(files) if files.is_empty() => {}
+            Prepared::Append(files) => {
+                self.runtime.block_on(self.table.commit(&self.app_id, version, &files))?;
+            }
+            Prepared::Replace { replace } => {
+                self.runtime.block_on(self.table.commit_replacing(&self.app_id, version, &replace))?;
+            }
         }
-        self.runtime.block_on(self.table.commit(&self.app_id, checkpoint as i64, &files))?;
         Ok(())
     }
 

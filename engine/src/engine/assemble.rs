@@ -16,7 +16,7 @@ use crate::connectors::lake_source::LakeSource;
 use crate::connectors::memory::Memory;
 use crate::connectors::{Connector, blackhole::Blackhole, file_sink, stdout::Stdout};
 use crate::error::{Error, Result, SqlError};
-use crate::lake::Lake;
+use crate::lake::{Lake, Owner};
 use crate::runtime::pipeline::{PipelineSpec, Target};
 use crate::runtime::sides::{Sides, late_schema};
 use crate::runtime::sources::{Input, SourceSpec, complete};
@@ -36,6 +36,8 @@ pub struct Surroundings<'a> {
     pub subscribers: &'a BTreeMap<String, SyncSender<RecordBatch>>,
     /// The number of the next checkpoint.
     pub next_checkpoint: u64,
+    /// Who writes the tables.
+    pub owner: &'a Owner,
 }
 
 /// Sources and pipelines, ready to start.
@@ -183,6 +185,7 @@ impl Surroundings<'_> {
     fn lake_target(&self, lake: &Lake, name: &str, schema: &SchemaRef) -> Result<Target> {
         let schema = with_day(schema)?;
         let table = self.handle.block_on(lake.table(name, schema.clone()))?;
+        self.handle.block_on(table.claim(self.owner))?;
         let sink = LakeSink::new(table.clone(), self.handle.clone(), schema, name.to_string(), self.next_checkpoint);
         let commit = LakeCommit::new(table, self.handle.clone(), format!("millstream/{name}"));
         Ok(Target { sink: Box::new(sink), commit: Some(Arc::new(commit)) })

@@ -3,12 +3,15 @@
 mod assemble;
 mod contract;
 mod narrow;
+mod rebuild;
 mod run;
 #[doc(hidden)]
 pub mod stepped;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +20,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::scalar::ScalarValue;
+use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun};
 pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, Status, TableInfo};
+pub use rebuild::Rebuilt;
 pub use run::{RunOptions, RunSummary, check, explain, run_file};
 
 use crate::batch::Batch;
@@ -30,8 +35,8 @@ use crate::connectors::Rejected;
 use crate::connectors::ingest::{REJECTED_ID, rejected_batch, rejected_table};
 use crate::connectors::memory::QUEUE_BATCHES;
 use crate::error::{Error, Result};
-use crate::fs::{DirLock, DiskFs, Fs, lock_dir};
-use crate::lake::{Lake, Maintenance, MaintenanceReport};
+use crate::fs::{DirLock, DiskFs, Fs, lock_dir, write_atomic};
+use crate::lake::{Lake, Maintenance, MaintenanceReport, Owner};
 use crate::log::{Log, LogOptions, Mark, NewEntry, Sequence};
 use crate::message::nanoseconds;
 use crate::runtime::{Runtime, Setup};
@@ -53,6 +58,7 @@ pub struct Engine {
     lake: Lake,
     batch: Batch,
     checkpoints: Checkpoints,
+    owner: Owner,
     _lock: Box<dyn DirLock>,
 }
 
@@ -65,6 +71,31 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Bug(format!("a blocking call panicked: {e}")))?
 }
 
+/// The file in a data directory that says who it is.
+const IDENTITY_FILE: &str = "identity";
+
+/// Who writes the tables: the identity of the data directory, made when it is first opened.
+fn owner_of(fs: &dyn Fs, dir: &Path, now: i64) -> Result<Owner> {
+    let path = dir.join(IDENTITY_FILE);
+    let place = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf()).display().to_string();
+    let id = match fs.read(&path) {
+        Ok(bytes) => {
+            // It may be in the cache alone, and tables are about to be claimed in its name.
+            fs.sync_dir(dir).map_err(|e| Error::file(dir, "sync", e))?;
+            String::from_utf8_lossy(&bytes).trim().to_string()
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            // No two directories are made at one moment, by one process, in one place.
+            let hash = Sha256::digest(format!("{now} {} {place}", std::process::id()));
+            let id: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            write_atomic(fs, &path, id.as_bytes()).map_err(|e| Error::file(&path, "write", e))?;
+            id
+        }
+        Err(e) => return Err(Error::file(&path, "read", e)),
+    };
+    Ok(Owner { id, place })
+}
+
 /// The newest checkpoint, and everything that the program names, opened to go on from there.
 fn prepare(
     program: &Program,
@@ -72,12 +103,13 @@ fn prepare(
     lake: &Lake,
     handle: &Handle,
     subscribers: &BTreeMap<String, SyncSender<RecordBatch>>,
+    owner: &Owner,
 ) -> Result<(Option<Manifest>, assemble::Assembled)> {
     let restored = checkpoints.newest()?;
     let newest = restored.as_ref().map_or(0, |m| m.checkpoint);
     checkpoints.discard_after(newest)?;
     let around =
-        assemble::Surroundings { lake: Some(lake), handle, log: true, subscribers, next_checkpoint: newest + 1 };
+        assemble::Surroundings { lake: Some(lake), handle, log: true, subscribers, next_checkpoint: newest + 1, owner };
     let assembled = assemble::assemble(program, &around)?;
     Ok((restored, assembled))
 }
@@ -89,11 +121,12 @@ impl Engine {
     /// checkpoint is damaged.
     pub async fn open(options: Options) -> Result<Self> {
         let (dir, clock) = (options.data_dir.clone(), options.clock.clone());
-        let (lock, log, checkpoints) = blocking(move || {
+        let (lock, log, checkpoints, owner) = blocking(move || {
             let fs: Arc<dyn Fs> = Arc::new(DiskFs);
             let lock = lock_dir(fs.as_ref(), &dir)?;
-            let log = Log::open(fs.clone(), &dir.join("log"), LogOptions::default(), clock)?;
-            Ok((lock, log, Checkpoints::open(fs, &dir)?))
+            let log = Log::open(fs.clone(), &dir.join("log"), LogOptions::default(), clock.clone())?;
+            let owner = owner_of(fs.as_ref(), &dir, clock.now())?;
+            Ok((lock, log, Checkpoints::open(fs, &dir, clock)?, owner))
         })
         .await?;
         let url = options.lake_url.clone().unwrap_or_else(|| options.data_dir.join("lake").display().to_string());
@@ -112,6 +145,7 @@ impl Engine {
             lake,
             batch,
             checkpoints,
+            owner,
             _lock: lock,
         })
     }
@@ -144,10 +178,10 @@ impl Engine {
         }
         let program = locked(&self.program).clone();
         let (checkpoints, lake, log) = (self.checkpoints.clone(), self.lake.clone(), self.log.clone());
-        let (options, handle) = (self.options.clone(), Handle::current());
+        let (options, handle, owner) = (self.options.clone(), Handle::current(), self.owner.clone());
         let subscribers = std::mem::take(&mut *locked(&self.subscribers));
         let runtime = blocking(move || {
-            let (restored, assembled) = prepare(&program, &checkpoints, &lake, &handle, &subscribers)?;
+            let (restored, assembled) = prepare(&program, &checkpoints, &lake, &handle, &subscribers, &owner)?;
             Runtime::start(Setup {
                 sources: assembled.sources,
                 pipelines: assembled.pipelines,

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::assemble::{Surroundings, assemble};
+use super::owner_of;
 use crate::batch::Functions;
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, Result};
 use crate::fs::{DiskFs, Fs, lock_dir};
-use crate::lake::Lake;
+use crate::lake::{Lake, Owner};
 use crate::runtime::{Runtime, Setup};
 use crate::sql::program::Program;
 use crate::time::{Clock, SystemClock};
@@ -76,11 +77,13 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         .enable_all()
         .build()
         .map_err(|e| Error::Config(format!("cannot start the I/O threads: {e}")))?;
+    let mut owner = Owner::default();
     let (mut lock, mut lake, mut checkpoints, mut restored) = (None, None, None, None);
     if let Some(dir) = &options.state_dir {
         let fs: Arc<dyn Fs> = Arc::new(DiskFs);
         lock = Some(lock_dir(fs.as_ref(), dir)?);
-        let kept = Checkpoints::open(fs, dir)?;
+        owner = owner_of(fs.as_ref(), dir, options.clock.now())?;
+        let kept = Checkpoints::open(fs, dir, options.clock.clone())?;
         restored = kept.newest()?;
         kept.discard_after(restored.as_ref().map_or(0, |m| m.checkpoint))?;
         checkpoints = Some(kept);
@@ -93,6 +96,7 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         log: false,
         subscribers: &Default::default(),
         next_checkpoint: restored.as_ref().map_or(0, |m| m.checkpoint) + 1,
+        owner: &owner,
     };
     let assembled = assemble(&program, &around)?;
     let runtime = Runtime::start(Setup {

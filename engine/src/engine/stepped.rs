@@ -12,7 +12,7 @@ use super::prepare;
 use crate::checkpoint::Checkpoints;
 use crate::error::Result;
 use crate::fs::{DirLock, Fs, lock_dir};
-use crate::lake::{Lake, Maintenance};
+use crate::lake::{Lake, Maintenance, Owner};
 use crate::log::{Log, LogOptions, NewEntry, PendingAck, Writer};
 use crate::runtime::{Parts, Setup};
 use crate::sql::program::Program;
@@ -53,10 +53,11 @@ impl Stepped {
         let Ground { fs, dir, lake, clock, log, workers, handle } = ground.clone();
         let lock = lock_dir(fs.as_ref(), &dir)?;
         let (log, writer) = Log::open_parts(fs.clone(), &dir.join("log"), log, clock.clone())?;
-        let checkpoints = Checkpoints::open(fs, &dir)?;
+        let checkpoints = Checkpoints::open(fs, &dir, clock.clone())?;
+        let owner = Owner { id: "simulated".into(), place: dir.display().to_string() };
         let mut program = Program::default();
         program.execute(sql, "simulated.sql")?;
-        let (restored, assembled) = prepare(&program, &checkpoints, &lake, &handle, &BTreeMap::new())?;
+        let (restored, assembled) = prepare(&program, &checkpoints, &lake, &handle, &BTreeMap::new(), &owner)?;
         let mut parts = Parts::new(Setup {
             sources: assembled.sources,
             pipelines: assembled.pipelines,

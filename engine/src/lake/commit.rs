@@ -67,6 +67,18 @@ impl LakeTable {
         })
     }
 
+    /// As [`LakeTable::commit`], but the files take the place of all that the table has, in one commit.
+    pub async fn commit_replacing(&self, app_id: &str, version: i64, files: &[PendingFile]) -> Result<()> {
+        let operation =
+            DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: Some(vec![DAY.into()]), predicate: None };
+        let adds = self.additions(files, true).await?;
+        let plan = |state: &DeltaTableState| {
+            let removes = live_files(state)?.into_iter().map(|f| Action::Remove(f.view.remove_action(true)));
+            Ok(Some(removes.chain(adds.iter().cloned()).collect()))
+        };
+        self.publish(&operation, Some((app_id, version)), plan).await.map(drop)
+    }
+
     /// Adds rows once, without a transaction of the caller's. The table version that has them is returned.
     ///
     /// Errors: as [`LakeTable::write`] and [`LakeTable::commit`].

@@ -220,7 +220,7 @@ fn parent(path: &FilePath) -> PathBuf {
     path.parent().unwrap_or(FilePath::new("/")).to_path_buf()
 }
 
-fn sync_directory(directory: &FilePath) -> io::Result<()> {
+pub(crate) fn sync_directory(directory: &FilePath) -> io::Result<()> {
     let file = File::open(directory)?;
     synced(file.sync_all(), directory);
     Ok(())

@@ -22,5 +22,5 @@ mod types;
 pub use encode::PendingFile;
 pub use maintain::{Maintenance, MaintenanceReport};
 pub use store::Lake;
-pub use table::{Changes, LakeTable};
+pub use table::{Changes, LakeTable, Owner};
 pub use types::table_schema;

@@ -12,7 +12,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::path::Path;
 use url::Url;
 
-use super::local::DurableFileSystem;
+use super::local::{DurableFileSystem, sync_directory};
 use super::table::LakeTable;
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock};
@@ -118,8 +118,18 @@ impl Lake {
         if !log_store.is_delta_table_location().await? {
             return Ok(None);
         }
+        self.sync_log(name).await?;
         let table = LakeTable::load(self, name, log_store).await?;
         Ok(Some(self.remember(name, table)))
+    }
+
+    /// On a local disk: a commit may be there whose process was killed before its name was durable. What is read of the
+    /// table must not be taken back by a power cut.
+    async fn sync_log(&self, name: &str) -> Result<()> {
+        let url = &self.inner.url;
+        let Ok(path) = (if url.scheme() == "file" { url.to_file_path() } else { Err(()) }) else { return Ok(()) };
+        let log = path.join(name.replace('.', "/")).join("_delta_log");
+        super::table::blocking(move || sync_directory(&log).map_err(|e| Error::file(&log, "sync", e))).await
     }
 
     /// The names of all tables, sorted: `agent_usage`, `system.rollup_runs`.

@@ -25,6 +25,19 @@ use super::types::{DAY, new_columns};
 use crate::error::{Error, Result};
 use crate::time::Clock;
 
+/// The table property that names the engine which writes a table, and the one that says where that engine is.
+const OWNER: &str = "millstream.owner";
+const OWNER_PLACE: &str = "millstream.owner.directory";
+
+/// The engine that writes a table: an identity that its data directory keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The same as long as the data directory is.
+    pub id: String,
+    /// Where that directory is, for people.
+    pub place: String,
+}
+
 /// A table of the lake. Cheap to clone; clones share one handle, which follows the table's log.
 #[derive(Clone)]
 pub struct LakeTable {
@@ -148,6 +161,44 @@ impl LakeTable {
             self.set_schema(handle.table.snapshot()?.snapshot().arrow_schema());
         }
         Ok(())
+    }
+
+    /// Makes `owner` the one that writes the table, for good. Two engines that commit under the same names would each
+    /// take the other's commits for their own.
+    ///
+    /// Errors: `Config` when the table has another owner, `Storage`.
+    pub async fn claim(&self, owner: &Owner) -> Result<()> {
+        let mut failures = 0;
+        loop {
+            let mut handle = self.refreshed().await?;
+            let configuration = handle.state()?.metadata().configuration();
+            match configuration.get(OWNER).cloned() {
+                Some(other) if other == owner.id => return Ok(()),
+                Some(other) => {
+                    let place = configuration.get(OWNER_PLACE).cloned().unwrap_or_default();
+                    return Err(Error::Config(format!(
+                        "table '{}' is written by another engine, {other} of {place}; stop one of the two and give it a \
+                         lake of its own (this one is {} of {})",
+                        self.name(),
+                        owner.id,
+                        owner.place
+                    )));
+                }
+                None => {}
+            }
+            let properties = [(OWNER, &owner.id), (OWNER_PLACE, &owner.place)];
+            let properties = properties.into_iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+            let claiming = handle.table.clone().set_tbl_properties().with_properties(properties);
+            let claimed = claiming.with_raise_if_not_exists(false).with_commit_properties(quiet()).await;
+            match claimed {
+                Ok(table) => handle.table = table,
+                // Somebody was faster, or the answer was lost: look again.
+                Err(e) if failures >= 3 => {
+                    return Err(Error::Storage(format!("cannot claim table '{}': {e}", self.name())));
+                }
+                Err(_) => failures += 1,
+            }
+        }
     }
 
     /// Writes Parquet files, one per day in the batches. They are held back: no reader sees them before

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use crate::error::Error;
-use crate::fs::FsFile;
+use crate::fs::{FsFile, is_full};
 use crate::planted::{self, Bug};
 
 use super::append::LogAck;
@@ -15,6 +16,9 @@ use super::frame::{Head, Kind, Tail, TooLong};
 use super::reader::LogEntry;
 use super::segment::{Segment, header, path};
 use super::state::{AckSender, Draft, Pending, Shared, State, What};
+
+/// The end of the log is marked when nothing came for so long.
+const MARK_AFTER: Duration = Duration::from_secs(1);
 
 /// What to do when the disk fails in a way that must not be tried again. By default: log it and abort the process, so that
 /// the next start reads what is really on disk.
@@ -71,28 +75,39 @@ pub(crate) struct Writer {
     end: u64,
     buffer: Vec<u8>,
     dead: bool,
+    /// Whether nothing follows a frame that counts everything as durable.
+    marked: bool,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, current: Option<Current>, end: u64) -> Self {
-        Self { shared, current, end, buffer: Vec::new(), dead: false }
+        Self { shared, current, end, buffer: Vec::new(), dead: false, marked: false }
     }
 
     /// Writes groups until the log is closed and nothing is queued.
     pub(super) fn run(&mut self) {
         while !self.dead {
-            let group = {
+            let (group, idle) = {
                 let state = self.shared.state();
-                let waited = self.shared.work.wait_while(state, |s| s.queue.is_empty() && s.stopped.is_none());
-                let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-                self.take_group(&mut state)
+                let nothing = |s: &mut State| s.queue.is_empty() && s.stopped.is_none();
+                // Once the end is marked there is nothing to do but to wait.
+                let wait = if self.marked { Duration::MAX } else { MARK_AFTER };
+                let waited = self.shared.work.wait_timeout_while(state, wait, nothing);
+                let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                (self.take_group(&mut state), waited.timed_out())
             };
-            if group.is_empty() {
-                break;
+            match (group.is_empty(), idle) {
+                (true, true) => self.write_closed(),
+                (true, false) => break,
+                (false, _) => {
+                    self.commit(group);
+                    self.marked = false;
+                }
             }
-            self.commit(group);
         }
-        self.write_closed();
+        if !self.marked {
+            self.write_closed();
+        }
     }
 
     /// Writes one group of what is queued, if anything is.
@@ -320,17 +335,33 @@ impl Writer {
         send(answers);
     }
 
-    /// A last frame that counts everything before it as durable: after it, damage cannot pass for a torn tail.
+    /// A last frame that counts everything before it as durable: after it, damage cannot pass for a torn tail. Written
+    /// when nothing comes for a while, and at the end.
     pub(crate) fn write_closed(&mut self) {
+        self.marked = true;
         let Some(current) = self.current.as_mut().filter(|_| !self.dead) else { return };
         let Ok(tail) = Tail::encode("", "", |_| Ok::<_, TooLong>(())) else { return };
         self.buffer.clear();
         let head = Head { offset: self.end, durable: self.end, ..Head::new(Kind::Closed) };
         tail.write(&head, &mut self.buffer);
+        let good_bytes = current.segment.durable_bytes;
         // Without the frame the log is as good as after a crash: nothing acknowledged depends on it.
-        let written = current.file.write_all(&self.buffer).and_then(|()| current.file.sync_file());
-        if let Err(e) = written {
-            tracing::warn!(dir = %self.shared.dir.display(), "cannot mark the log as closed: {e}");
+        let written = current.file.write_all(&self.buffer).or_else(|e| {
+            tracing::warn!(dir = %self.shared.dir.display(), "cannot mark the end of the log: {e}");
+            self.buffer.clear();
+            current.file.truncate(good_bytes)
+        });
+        match written.and_then(|()| current.file.sync_file()) {
+            Ok(()) => {
+                current.segment.durable_bytes += self.buffer.len() as u64;
+                if let Some(last) = self.shared.state().segments.back_mut() {
+                    last.durable_bytes = current.segment.durable_bytes;
+                }
+            }
+            Err(e) => {
+                let path = path(&self.shared.dir, current.segment.base);
+                self.die(&format!("cannot mark the end of {}: {e}", path.display()), Vec::new());
+            }
         }
     }
 }
@@ -353,10 +384,6 @@ fn fill(buffer: &mut Vec<u8>, end: u64, group: &mut [Pending], segment: &mut Seg
         draft.tail.write(&draft.head, buffer);
         offset += 1;
     }
-}
-
-fn is_full(e: &io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn send(answers: Vec<(AckSender, Result<LogAck, Error>)>) {

@@ -108,19 +108,22 @@ fn spawn(
     std::thread::Builder::new().name(name).spawn(run).map_err(|e| Error::Config(format!("cannot start a thread: {e}")))
 }
 
+/// What each pipeline's parts of a checkpoint are committed with.
+pub(crate) fn commits(pipelines: &[PipelineSpec]) -> BTreeMap<String, Commits> {
+    let of = |side: &Option<Target>| side.as_ref().and_then(|t| t.commit.clone());
+    let commits = |p: &PipelineSpec| Commits {
+        sink: p.target.commit.clone(),
+        late: of(&p.sides.late),
+        rejected: of(&p.sides.rejected),
+    };
+    pipelines.iter().map(|p| (p.name.clone(), commits(p))).collect()
+}
+
 impl Parts {
     /// Commits what the restored checkpoint had prepared, restores state, starts the pipelines.
     pub(crate) fn new(setup: Setup) -> Result<Self> {
         let (events, received) = channel();
-        let commits: BTreeMap<String, Commits> = setup
-            .pipelines
-            .iter()
-            .map(|p| {
-                let of = |side: &Option<Target>| side.as_ref().and_then(|t| t.commit.clone());
-                let (late, rejected) = (of(&p.sides.late), of(&p.sides.rejected));
-                (p.name.clone(), Commits { sink: p.target.commit.clone(), late, rejected })
-            })
-            .collect();
+        let commits = commits(&setup.pipelines);
         let mut restored = setup.restored;
         refuse_tables_ahead(&commits, restored.as_ref().map_or(0, |m| m.checkpoint))?;
         if let Some(manifest) = &restored

@@ -441,9 +441,10 @@ impl Final {
     fn restore(&mut self, state: PipelineState) -> Result<()> {
         if state.plan != self.plan {
             return Err(Error::Config(format!(
-                "pipeline '{}' has changed since the checkpoint, and its state does not fit the new SQL; give the new version \
-                 another table name, or go back to the old SQL, which was:\n{}",
-                self.spec_name, state.plan
+                "pipeline '{}' has changed since the checkpoint, and its state does not fit the new SQL; compute it \
+                 again from the raw table with `millstream rebuild {}`, give the new version another table name, or go back to \
+                 the old SQL, which was:\n{}",
+                self.spec_name, self.spec_name, state.plan
             )));
         }
         let Some(checkpoints) = &self.checkpoints else { return Ok(()) };

@@ -6,6 +6,7 @@ pub mod explain;
 pub mod ingest;
 pub mod keys;
 pub mod progress;
+pub mod rebuild;
 pub mod report;
 pub mod rollup;
 pub mod run;
@@ -51,6 +52,8 @@ enum Command {
     Ingest(ingest::IngestArgs),
     /// Runs, lists and backfills rollups.
     Rollup(rollup::RollupArgs),
+    /// Computes a pipeline's table again from the raw table, after its SQL was changed.
+    Rebuild(rebuild::RebuildArgs),
     /// Prints a report as PDF or CSV.
     Report(report::ReportArgs),
     /// Makes, lists and revokes API keys.
@@ -129,6 +132,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Sql(args) => sql::run(args).await,
         Command::Ingest(args) => ingest::run(args).await,
         Command::Rollup(args) => rollup::run(args).await,
+        Command::Rebuild(args) => rebuild::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Keys(args) => keys::run(args),
     }

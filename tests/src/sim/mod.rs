@@ -25,6 +25,6 @@ mod world;
 use millstream::fs::{DirLock, Fs, FsFile, parent};
 
 pub use delta::{Delta, Live};
-pub use run::{Outcome, run};
+pub use run::{Outcome, run, run_damaged};
 pub use store::SimStore;
 pub use world::{Cut, Weather, World};

@@ -9,6 +9,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use futures::FutureExt;
 use millstream::engine::stepped::{Ground, Stepped};
+use millstream::fs::Fs;
 use millstream::lake::{Lake, Maintenance};
 use millstream::log::{FatalHook, LogOptions, PendingAck};
 use millstream::planted::{Bug, plant};
@@ -62,6 +63,33 @@ pub fn run(seed: u64, bug: Option<Bug>, handle: &Handle) -> Outcome {
         Err(violation) => schedule.violations.push(violation),
     }
     schedule.outcome()
+}
+
+/// Runs the schedule of a seed in good weather, kills the server, flips one bit of one of its files, and starts it again.
+/// Gives the file, and the error that the start was refused with; without one the tables were audited.
+pub fn run_damaged(seed: u64, handle: &Handle) -> (String, Option<String>, Outcome) {
+    let mut schedule = Schedule::new(seed, handle.clone());
+    schedule.world.power_on(Cut::Steps(150 + schedule.random.below(150)));
+    let mut refused = None;
+    let (mut file, mut ended) = (String::new(), schedule.live(true).map(drop));
+    if ended.is_ok() {
+        schedule.deaths += 1;
+        schedule.waiting.clear();
+        schedule.fs = schedule.fs.kill();
+        file = schedule.flip();
+        schedule.world.power_on(Cut::Never);
+        match schedule.live(false) {
+            Ok(_) => {}
+            Err(why) if why.starts_with("the server fails: ") => refused = Some(why),
+            Err(why) => ended = Err(why),
+        }
+    }
+    match ended {
+        Ok(()) if refused.is_none() => schedule.audit(),
+        Ok(()) => {}
+        Err(violation) => schedule.violations.push(violation),
+    }
+    (file, refused, schedule.outcome())
 }
 
 struct Schedule {
@@ -121,6 +149,7 @@ impl Schedule {
             failed_sync: often(60),
             store_refuses: often(40),
             answer_lost: often(12),
+            commit_answer_lost: 0,
             lost_race: often(6),
         }
     }
@@ -189,6 +218,22 @@ impl Schedule {
             self.world.note(&format!("power cut: unsynced sectors are lost by {seed:016x}"));
             self.fs.crash(seed)
         };
+    }
+
+    /// Flips a bit of any file on the disk.
+    fn flip(&mut self) -> String {
+        let mut files = Vec::new();
+        for dir in ["data/log", "data/checkpoints", "data/state"] {
+            let names = self.fs.list(std::path::Path::new(dir)).unwrap_or_default();
+            files.extend(names.into_iter().map(|name| PathBuf::from(dir).join(name)));
+        }
+        files.retain(|f| self.fs.len(f).is_ok_and(|len| len > 0));
+        let Some(file) = files.get(self.random.below(files.len().max(1) as u64) as usize) else { return String::new() };
+        let bytes = self.fs.len(file).unwrap_or(1);
+        let (byte, bit) = (self.random.below(bytes), self.random.below(8));
+        self.fs.flip_bit(file, byte as usize, bit as u32);
+        self.world.note(&format!("disk   bit {bit} of byte {byte} of {} flips", file.display()));
+        file.display().to_string()
     }
 
     fn live(&mut self, stormy: bool) -> Result<End, String> {

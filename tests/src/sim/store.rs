@@ -34,6 +34,18 @@ impl SimStore {
         self.inner.clone()
     }
 
+    /// Copies everything into a directory, for readers that know only disks.
+    pub async fn save(&self, directory: &std::path::Path) {
+        let objects: Vec<_> = self.inner.list(None).collect().await;
+        for object in objects {
+            let location = object.expect("memory does not fail").location;
+            let bytes = self.inner.get(&location).await.expect("it is listed").bytes().await.expect("it is in memory");
+            let path = directory.join(location.as_ref().replace("%3D", "="));
+            std::fs::create_dir_all(path.parent().expect("a file has a directory")).expect("a directory");
+            std::fs::write(path, bytes).expect("a file");
+        }
+    }
+
     fn read(&self, operation: &str, path: &str) -> Result<()> {
         match self.world.store_step(operation, path, false, false) {
             Fate::Refused(why) | Fate::Lost(why) => Err(error(why)),

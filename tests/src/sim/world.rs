@@ -21,6 +21,8 @@ pub struct Weather {
     pub store_refuses: u64,
     /// The store does what it was asked to, and the answer is lost.
     pub answer_lost: u64,
+    /// A commit is made, and its answer is lost.
+    pub commit_answer_lost: u64,
     /// Another writer commits to the table just before us.
     pub lost_race: u64,
 }
@@ -234,6 +236,10 @@ impl Inner {
             return Fate::Refused("503 slow down");
         }
         if writes && self.one_in(self.weather.answer_lost, 7) {
+            self.fault("answer lost");
+            return Fate::Lost("connection reset");
+        }
+        if commits && self.one_in(self.weather.commit_answer_lost, 9) {
             self.fault("answer lost");
             return Fate::Lost("connection reset");
         }
