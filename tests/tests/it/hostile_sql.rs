@@ -174,8 +174,28 @@ fn heavy() -> Vec<String> {
         "SELECT make_array()[9223372036854775807], make_array(1)[-9223372036854775808]",
         "SELECT array_resize(make_array(1), 1000000000)",
         "SELECT overlay('x' PLACING repeat('y', 1000000) FROM 1 FOR 2147483647)",
-        "SELECT \u{0}1", "SELECT '\u{feff}", "\u{202e}SELECT 1", ";;;;", "", "   ", "--", "/*", "'", "\"", "$1", "SELECT $1", "SELECT ?", "SELECT @x", "SELECT 1e999999", "SELECT 0x",
-        "SELECT x'zz'", "SELECT U&'\\zzzz'", "SELECT E'\\u0000'", "SELECT E'\\xff'", "SELECT $$a$$", "SELECT $a$b$a$",
+        "SELECT \u{0}1",
+        "SELECT '\u{feff}",
+        "\u{202e}SELECT 1",
+        ";;;;",
+        "",
+        "   ",
+        "--",
+        "/*",
+        "'",
+        "\"",
+        "$1",
+        "SELECT $1",
+        "SELECT ?",
+        "SELECT @x",
+        "SELECT 1e999999",
+        "SELECT 0x",
+        "SELECT x'zz'",
+        "SELECT U&'\\zzzz'",
+        "SELECT E'\\u0000'",
+        "SELECT E'\\xff'",
+        "SELECT $$a$$",
+        "SELECT $a$b$a$",
     ];
     all.extend(others.iter().map(|s| s.to_string()));
     all
@@ -191,7 +211,9 @@ async fn ask(engine: &Engine, sql: &str) -> Result<(), String> {
         let answer = engine.query(sql, &BTreeMap::new(), &limits).await;
         slowest = slowest.min(started.elapsed());
         let shown = match answer {
-            Ok(answer) => format!("{:?}", answer.batches.iter().map(|b| b.slice(0, b.num_rows().min(3))).collect::<Vec<_>>()),
+            Ok(answer) => {
+                format!("{:?}", answer.batches.iter().map(|b| b.slice(0, b.num_rows().min(3))).collect::<Vec<_>>())
+            }
             Err(millstream::Error::Bug(e)) => return Err(format!("internal error: {e}")),
             Err(e) => e.to_string(),
         };

@@ -97,7 +97,9 @@ fn a_flipped_bit_is_found_or_harmless() {
         match error {
             Some(error) => {
                 let names = error.contains("corrupt: ") && error.contains("data/")
-                    || error.contains("the log in data/log holds");
+                    || error.contains("the log in data/log holds")
+                    // The tables have what the damaged checkpoint said.
+                    || !file.starts_with("data/log") && error.contains("the newest usable one is");
                 assert!(names, "MILLSTREAM_SEED={seed}: {file}: {error}");
                 refused += 1;
             }
