@@ -62,7 +62,9 @@ pub fn start(
         }],
         workers,
         interval: checkpoints.map(|_| Duration::from_secs(1)),
-        checkpoints: checkpoints.map(|dir| Checkpoints::open(Arc::new(DiskFs), dir)).transpose()?,
+        checkpoints: checkpoints
+            .map(|dir| Checkpoints::open(Arc::new(DiskFs), dir, Arc::new(SystemClock)))
+            .transpose()?,
         restored: None,
         log: None,
         clock: Arc::new(SystemClock),

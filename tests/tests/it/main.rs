@@ -7,7 +7,6 @@ mod crash;
 mod crash_files;
 mod ddl;
 mod embed;
-mod hostile_sql;
 mod lateness;
 mod layers;
 mod nexmark;
