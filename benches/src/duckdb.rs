@@ -20,6 +20,7 @@ folder, threads, runs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 task = json.load(open(folder + "/task.json"))
 db = duckdb.connect()
 db.execute(f"SET threads = {threads}")
+db.execute("SET enable_progress_bar = false")
 for table in task["tables"]:
     rows = pa.ipc.open_file(f"{folder}/{table}.arrow").read_all()
     db.execute(f"CREATE TABLE {table} AS SELECT * FROM rows")
