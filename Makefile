@@ -2,28 +2,39 @@
 
 PYTHON := .venv/bin/python
 REAL_DATA := ../shared/data
+# The marketplace is built by itself: its dependencies turn on features of crates that the engine is built on.
+MARKET := -p millstream-marketplace --features service
 
-.PHONY: demo test test-all check bench complete system python
+.PHONY: demo market test test-all check bench complete system python
 
 ## demo: the whole story on a seeded platform, or on the real data beside the checkout
 demo: system
 	cargo build --workspace
 	target/debug/millstream demo $(if $(wildcard $(REAL_DATA)),--data $(REAL_DATA))
 
+## market: the marketplace with a sample catalogue, a simulated week, and a Millstream server that takes its events
+market: system
+	cargo build --workspace
+	cargo build $(MARKET)
+	target/debug/marketplace demo --millstream target/debug/millstream
+
 ## test: everything that must hold before a change lands
 test: system python
 	cargo build --workspace
 	cargo test --workspace --no-fail-fast
+	cargo test $(MARKET) --no-fail-fast
 
 ## test-all: as test, with long seeds
 test-all: system python
 	cargo build --workspace
 	MILLSTREAM_SEEDS=4000 MILLSTREAM_SCHEDULES=1000 cargo test --workspace --no-fail-fast
+	MILLSTREAM_SEEDS=4000 MILLSTREAM_SCHEDULES=1000 cargo test $(MARKET) --no-fail-fast
 
 ## check: format, lints, and the SQL that ships
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy $(MARKET) --all-targets -- -D warnings
 	cargo build --workspace
 	target/debug/millstream check pipelines sql
 
@@ -34,10 +45,12 @@ bench: python
 	target/debug/ingest_load
 	target/debug/nexmark
 	target/debug/growth
+	cargo test $(MARKET) --test it -- --ignored --nocapture speed
 
 ## complete: rewrite expected outputs; review the diff
 complete: system python
 	MILLSTREAM_COMPLETE=1 cargo test --workspace --no-fail-fast
+	MILLSTREAM_COMPLETE=1 cargo test $(MARKET) --no-fail-fast
 
 # What a fresh Debian machine with Rust and make lacks: poppler reads the reports in tests, Chromium walks the pages, the marketplace runs on PostgreSQL too.
 system:

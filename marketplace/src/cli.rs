@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::installs::client;
 use crate::problem::{Problem, Result};
-use crate::{events, serve};
+use crate::{demo, events, serve};
 
 /// The marketplace for AI agents.
 #[derive(Debug, Parser)]
@@ -46,6 +46,18 @@ enum Verb {
         /// consumer, publisher, moderator or admin.
         #[arg(long)]
         role: Option<String>,
+    },
+    /// Fill a folder with a sample catalogue and a simulated week, then serve it, with a Millstream server that takes its events.
+    Demo {
+        /// The folder; it is emptied first.
+        #[arg(long, default_value = "target/market")]
+        dir: PathBuf,
+        /// The `millstream` program; without it events wait in the database.
+        #[arg(long)]
+        millstream: Option<PathBuf>,
+        /// Stop once the week is in Millstream's table.
+        #[arg(long)]
+        once: bool,
     },
     /// Number waiting events anew: only if Millstream lost its log.
     Renumber(Place),
@@ -106,6 +118,7 @@ async fn run(verb: Verb) -> Result<()> {
             say(&format!("marketplace at {}", app.public_url()));
             serve::serve(app, listener, stop_signal()).await
         }
+        Verb::Demo { dir, millstream, once } => demo::run(&dir, millstream.as_deref(), once, say).await,
         Verb::Install(install) => client::install(&install).await.map(|line| say(&line)),
         Verb::Rollback(rollback) => client::rollback(&rollback).await.map(|line| say(&line)),
         Verb::Installed(here) => client::installed(&here).map(|text| say(&text)),
@@ -140,7 +153,8 @@ fn say(line: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes());
 }
 
-async fn stop_signal() {
+/// Ends when somebody asks this process to stop.
+pub async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let interrupt = tokio::signal::ctrl_c();
     match signal(SignalKind::terminate()) {

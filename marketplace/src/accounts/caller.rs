@@ -32,6 +32,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// As if the account had signed in: for commands on the server's own machine.
+    pub fn local(account: Account) -> Self {
+        Self { account, scopes: None }
+    }
+
     /// May the request do what `scope` is for?
     pub fn needs(&self, scope: Scope) -> Result<()> {
         match &self.scopes {

@@ -86,6 +86,9 @@ pub struct Card {
     pub publisher: String,
     #[serde(skip)]
     pub(super) readme: String,
+    /// The agent's number in this process: what the text index knows it by.
+    #[serde(skip)]
+    pub(super) slot: u64,
 }
 
 impl Card {
@@ -120,6 +123,7 @@ impl Card {
             changed_at: db::number(row, "changed_at")?,
             publisher_id: db::text(row, "owner_id")?,
             publisher: db::text(row, "display_name")?,
+            slot: 0,
             readme: crate::catalogue::summary_of(&db::text(row, "readme")?, 2_000),
         })
     }

@@ -76,6 +76,8 @@ pub struct Catalogue {
 struct Work {
     text: TextIndex,
     changed_at: i64,
+    /// Numbers that were given to agents.
+    slots: u64,
 }
 
 impl Catalogue {
@@ -83,7 +85,7 @@ impl Catalogue {
     pub async fn open(db: Db, clock: Clock, weights: Weights) -> Result<Self> {
         let text = TextIndex::new()?;
         let current = RwLock::new(Arc::new(Snapshot::new(Vec::new(), text.reader())));
-        let work = Mutex::new(Work { text, changed_at: i64::MIN + OVERLAP_MS });
+        let work = Mutex::new(Work { text, changed_at: i64::MIN + OVERLAP_MS, slots: 0 });
         let catalogue = Self { db, clock, weights, current, work };
         catalogue.refresh().await?;
         catalogue.refresh_trends().await?;
@@ -112,12 +114,15 @@ impl Catalogue {
             work.changed_at = work.changed_at.max(card.changed_at);
             let known = old.with_id(&card.id);
             if db::text(row, "state")? != "listed" {
-                gone.extend(known.map(|k| k.id.clone()));
+                gone.extend(known.map(|k| k.slot));
                 continue;
             }
             let card = match &known {
-                Some(k) => Card { rating: k.rating, trending: k.trending, ..card },
-                None => card,
+                Some(k) => Card { rating: k.rating, trending: k.trending, slot: k.slot, ..card },
+                None => {
+                    work.slots += 1;
+                    Card { slot: work.slots, ..card }
+                }
             };
             if known.as_deref() != Some(&card) {
                 changed.insert(card.id.clone(), card);
@@ -134,7 +139,7 @@ impl Catalogue {
         if !gone.is_empty() || changed.values().any(|c| text_of(&c)) {
             work.text.replace(&gone, changed.values().filter(text_of))?;
         }
-        let kept = old.cards.iter().filter(|c| !gone.contains(&c.id) && !changed.contains_key(&c.id)).cloned();
+        let kept = old.cards.iter().filter(|c| !gone.contains(&c.slot) && !changed.contains_key(&c.id)).cloned();
         let mut cards: Vec<Arc<Card>> = kept.collect();
         cards.extend(changed.into_values().map(Arc::new));
         self.set(rated(cards, work.text.reader()));

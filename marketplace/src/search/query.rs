@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::text::words;
 use super::{Card, Catalogue, Explanation, Snapshot};
+use crate::catalogue::CATEGORIES;
 use crate::problem::{Problem, Result};
 use crate::secret;
 
@@ -139,13 +140,13 @@ struct Seek {
     id: String,
 }
 
-struct Ranked {
-    card: Arc<Card>,
+struct Ranked<'a> {
+    card: &'a Arc<Card>,
     value: f64,
     explanation: Explanation,
 }
 
-fn before(a: &Ranked, b: &Ranked) -> Ordering {
+fn before(a: &Ranked<'_>, b: &Ranked<'_>) -> Ordering {
     b.value.total_cmp(&a.value).then_with(|| a.card.id.cmp(&b.card.id))
 }
 
@@ -173,32 +174,32 @@ impl Catalogue {
         };
         let per_page = query.per_page.unwrap_or(PER_PAGE);
         let more = total > start + per_page;
-        let page: Vec<Ranked> = ranked.into_iter().skip(start).take(per_page).collect();
+        let page: Vec<Ranked<'_>> = ranked.into_iter().skip(start).take(per_page).collect();
         let next = page.last().filter(|_| more).map(|last| {
             let seek = Seek { sort, value: last.value, id: last.card.id.clone() };
             secret::base64_url(serde_json::to_string(&seek).unwrap_or_default().as_bytes())
         });
         let explain = query.explain == Some(1);
-        let hit = |r: Ranked| Hit { card: r.card, explanation: explain.then_some(r.explanation) };
+        let hit = |r: Ranked<'_>| Hit { card: r.card.clone(), explanation: explain.then_some(r.explanation) };
         Ok(Page { total, exact_match, agents: page.into_iter().map(hit).collect(), next, facets })
     }
 
-    fn matching(&self, snapshot: &Snapshot, query: &Query, sort: Sort) -> Result<(Vec<Ranked>, Facets)> {
+    fn matching<'a>(&self, snapshot: &'a Snapshot, query: &Query, sort: Sort) -> Result<(Vec<Ranked<'a>>, Facets)> {
         let words = words(&query.q);
         let name = query.q.trim().to_lowercase();
         let scores = if words.is_empty() { None } else { Some(snapshot.text.scores(&words)?) };
-        let (mut ranked, mut facets) = (Vec::new(), Facets::default());
+        let (mut ranked, mut counts) = (Vec::new(), Counts::default());
         let now = self.clock.now_ms();
         for card in &snapshot.cards {
             let text = match &scores {
                 None => 0.0,
-                Some(scores) => match scores.get(&card.id) {
-                    Some(score) => *score,
-                    None => continue,
+                Some(scores) => match usize::try_from(card.slot).ok().and_then(|slot| scores.get(slot)) {
+                    Some(score) if *score > 0.0 => f64::from(*score),
+                    _ => continue,
                 },
             };
             let fits = Fits::of(query, card);
-            fits.count(card, &mut facets);
+            fits.count(card, &mut counts);
             if !fits.all() {
                 continue;
             }
@@ -211,9 +212,9 @@ impl Catalogue {
                 Sort::Trending => card.trending,
                 Sort::Newest => card.published_at as f64,
             };
-            ranked.push(Ranked { card: card.clone(), value, explanation });
+            ranked.push(Ranked { card, value, explanation });
         }
-        Ok((ranked, facets))
+        Ok((ranked, counts.facets()))
     }
 }
 
@@ -223,6 +224,30 @@ fn named(card: &Card, name: &str, searched: &[String]) -> f64 {
         return 1.0;
     }
     if words(&card.title) == searched { 0.8 } else { 0.0 }
+}
+
+const PRICES: [&str; 3] = ["free", "one_time", "subscription"];
+const FLOORS: [u8; 3] = [4, 3, 2];
+
+/// Facets while they are counted, in the order of their constants.
+#[derive(Default)]
+struct Counts {
+    categories: [usize; CATEGORIES.len()],
+    prices: [usize; PRICES.len()],
+    ratings: [usize; FLOORS.len()],
+}
+
+impl Counts {
+    fn facets(&self) -> Facets {
+        let some = |names: Vec<String>, counts: &[usize]| {
+            names.into_iter().zip(counts.iter().copied()).filter(|(_, n)| *n > 0).collect()
+        };
+        Facets {
+            categories: some(CATEGORIES.iter().map(|c| c.slug.to_string()).collect(), &self.categories),
+            prices: some(PRICES.map(str::to_string).to_vec(), &self.prices),
+            ratings: some(FLOORS.map(|f| f.to_string()).to_vec(), &self.ratings),
+        }
+    }
 }
 
 /// Which filters an agent passes.
@@ -248,21 +273,27 @@ impl Fits {
         self.category && self.price && self.rating && self.rest
     }
 
-    fn count(&self, card: &Card, facets: &mut Facets) {
+    fn count(&self, card: &Card, counts: &mut Counts) {
         if !self.rest {
             return;
         }
         if self.price && self.rating {
             for category in &card.categories {
-                *facets.categories.entry(category.clone()).or_default() += 1;
+                let place = CATEGORIES.iter().position(|c| c.slug == category);
+                if let Some(count) = place.and_then(|i| counts.categories.get_mut(i)) {
+                    *count += 1;
+                }
             }
         }
         if self.category && self.rating {
-            *facets.prices.entry(card.price.kind.clone()).or_default() += 1;
+            let place = PRICES.iter().position(|p| *p == card.price.kind);
+            if let Some(count) = place.and_then(|i| counts.prices.get_mut(i)) {
+                *count += 1;
+            }
         }
         if self.category && self.price && card.review_count > 0 {
-            for floor in [4, 3, 2].into_iter().filter(|f| card.rating >= f64::from(*f)) {
-                *facets.ratings.entry(floor.to_string()).or_default() += 1;
+            for (floor, count) in FLOORS.into_iter().zip(&mut counts.ratings) {
+                *count += usize::from(card.rating >= f64::from(floor));
             }
         }
     }

@@ -1,10 +1,8 @@
 //! The text index: words of name, title, tags, summary and readme, found also when they are misspelt or not yet finished.
 
-use std::collections::HashMap;
-
 use tantivy::collector::TopDocs;
 use tantivy::query::{BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query, TermQuery};
-use tantivy::schema::{Field, IndexRecordOption, STORED, STRING, Schema, TEXT, Value};
+use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TEXT};
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
 
 use super::Card;
@@ -19,7 +17,7 @@ const HITS_MAX: usize = 20_000;
 /// Words of the index and what a word in each field is worth.
 #[derive(Debug, Clone, Copy)]
 struct Fields {
-    id: Field,
+    slot: Field,
     name: Field,
     title: Field,
     tags: Field,
@@ -56,7 +54,7 @@ impl TextIndex {
     pub fn new() -> Result<Self> {
         let mut schema = Schema::builder();
         let fields = Fields {
-            id: schema.add_text_field("id", STRING | STORED),
+            slot: schema.add_u64_field("slot", INDEXED | FAST),
             name: schema.add_text_field("name", TEXT),
             title: schema.add_text_field("title", TEXT),
             tags: schema.add_text_field("tags", TEXT),
@@ -75,15 +73,15 @@ impl TextIndex {
     }
 
     /// Takes out `gone`, puts in `cards` in place of what was there of them.
-    pub fn replace<'a>(&mut self, gone: &[String], cards: impl Iterator<Item = &'a Card>) -> Result<()> {
+    pub fn replace<'a>(&mut self, gone: &[u64], cards: impl Iterator<Item = &'a Card>) -> Result<()> {
         let f = self.fields;
-        for id in gone {
-            self.writer.delete_term(Term::from_field_text(f.id, id));
+        for slot in gone {
+            self.writer.delete_term(Term::from_field_u64(f.slot, *slot));
         }
         for card in cards {
-            self.writer.delete_term(Term::from_field_text(f.id, &card.id));
+            self.writer.delete_term(Term::from_field_u64(f.slot, card.slot));
             let mut document = TantivyDocument::default();
-            document.add_text(f.id, &card.id);
+            document.add_u64(f.slot, card.slot);
             document.add_text(f.name, format!("{} {}", card.namespace, card.name));
             document.add_text(f.title, &card.title);
             document.add_text(f.tags, card.tags.join(" "));
@@ -113,8 +111,9 @@ fn typos(word: &str) -> u8 {
 }
 
 impl TextReader {
-    /// The score of each agent that has all `words`, by id: the best has 1. If none has all, those that have some.
-    pub fn scores(&self, words: &[String]) -> Result<HashMap<String, f64>> {
+    /// The score of each agent that has all `words`, by slot, 0 where it has not; the best has 1. If none has all, those that
+    /// have some.
+    pub fn scores(&self, words: &[String]) -> Result<Vec<f32>> {
         let all = self.run(words, Occur::Must)?;
         if !all.is_empty() || words.len() < 2 {
             return Ok(all);
@@ -122,17 +121,24 @@ impl TextReader {
         self.run(words, Occur::Should)
     }
 
-    fn run(&self, words: &[String], occur: Occur) -> Result<HashMap<String, f64>> {
+    fn run(&self, words: &[String], occur: Occur) -> Result<Vec<f32>> {
         let parts = words.iter().map(|word| (occur, self.one_word(word))).collect();
         let searcher = self.reader.searcher();
         let top = TopDocs::with_limit(HITS_MAX).order_by_score();
         let found = searcher.search(&BooleanQuery::new(parts), &top).map_err(broken)?;
-        let best = found.first().map_or(1.0, |(score, _)| f64::from(*score)).max(f64::MIN_POSITIVE);
-        let mut scores = HashMap::with_capacity(found.len());
+        let best = found.first().map_or(1.0, |(score, _)| *score).max(f32::MIN_POSITIVE);
+        let columns = searcher.segment_readers().iter().map(|s| s.fast_fields().u64("slot"));
+        let columns = columns.collect::<tantivy::Result<Vec<_>>>().map_err(broken)?;
+        let mut scores = Vec::new();
         for (score, address) in found {
-            let document: TantivyDocument = searcher.doc(address).map_err(broken)?;
-            if let Some(id) = document.get_first(self.fields.id).and_then(|v| v.as_str()) {
-                scores.insert(id.to_string(), f64::from(score) / best);
+            let column = columns.get(address.segment_ord as usize);
+            let Some(slot) = column.and_then(|c| c.first(address.doc_id)) else { continue };
+            let slot = usize::try_from(slot).unwrap_or_default();
+            if scores.len() <= slot {
+                scores.resize(slot + 1, 0.0);
+            }
+            if let Some(place) = scores.get_mut(slot) {
+                *place = score / best;
             }
         }
         Ok(scores)

@@ -46,7 +46,7 @@ pub async fn put(market: &Market, rows: impl Iterator<Item = Row<'_>>) {
         .bind(stars)
         .bind(row.price)
         .bind(if row.price == "free" { 0_i64 } else { 500 })
-        .bind(START_MS + i as i64)
+        .bind(START_MS - 3_456_000_000 + i as i64)
         .execute(tx.on())
         .await
         .unwrap();

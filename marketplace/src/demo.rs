@@ -1,0 +1,159 @@
+//! `marketplace demo`: a sample catalogue, a simulated week, and a Millstream server that takes the week's events.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::accounts::{self, Role, SignUp};
+use crate::app::App;
+use crate::clock::{Clock, DAY_MS};
+use crate::config::{Config, Millstream};
+use crate::events::Sender;
+use crate::problem::{Problem, Result};
+use crate::usage::Usage;
+use crate::{cli, sample, secret, serve};
+
+/// Patience with a server that starts.
+const TRIES: usize = 600;
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// A server that ends with this.
+struct Server {
+    child: Child,
+    config: Millstream,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the demo in `dir`.
+pub async fn run(dir: &Path, millstream: Option<&Path>, once: bool, say: fn(&str)) -> Result<()> {
+    let failed = |e: std::io::Error| Problem::unavailable(format!("{}: {e}", dir.display()));
+    if dir.exists() {
+        std::fs::remove_dir_all(dir).map_err(failed)?;
+    }
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let server = millstream.map(|binary| start(binary, &dir.join("millstream"))).transpose()?;
+    let mut config = Config { data_dir: dir.join("marketplace"), ..Config::default() };
+    config.millstream = server.as_ref().map(|s| s.config.clone());
+    let week_ago = Clock::set_to(Clock::system().now_ms() - 7 * DAY_MS - DAY_MS / 4);
+    let app = App::open(config.clone(), week_ago.clone()).await?;
+    sample::fill(&app, &week_ago).await?;
+    say(&format!("made {} agents and a week of their users", app.catalogue.now().cards.len()));
+    drop(app);
+    let app = App::open(config, Clock::system()).await?;
+    let password = secret::random("")?;
+    let admin = SignUp {
+        handle: "admin".to_string(),
+        email: "admin@example.org".to_string(),
+        password: password.clone(),
+        display_name: String::new(),
+    };
+    accounts::sign_up(&app, "demo", &admin).await?;
+    accounts::grant(&app, "demo", "admin", Role::Admin).await?;
+    if let Some(server) = &server {
+        say(&format!("sent {} events to Millstream", send(&app, &server.config).await?));
+        for line in table(&server.config).await? {
+            say(&line);
+        }
+    }
+    if once {
+        return Ok(());
+    }
+    let listener = serve::bind(&app).await?;
+    say(&format!("marketplace  {}  (sign in as admin@example.org, {password})", app.public_url()));
+    if let Some(Millstream { metrics_url: Some(url), metrics_key, .. }) = server.as_ref().map(|s| &s.config) {
+        say(&format!("Millstream   {url}  (key {metrics_key})"));
+    }
+    say("Ctrl-C ends both.");
+    serve::serve(app, listener, cli::stop_signal()).await
+}
+
+fn free_address() -> Result<SocketAddr> {
+    let bound = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    bound.map_err(|e| Problem::unavailable(format!("no free port: {e}")))
+}
+
+/// Starts Millstream with the SQL of this folder; its key is made first.
+fn start(binary: &Path, dir: &Path) -> Result<Server> {
+    let failed = |e: std::io::Error| Problem::unavailable(format!("{}: {e}", binary.display()));
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let (http, grpc) = (free_address()?, free_address()?);
+    let sql = std::env::current_dir().map_err(failed)?;
+    let sql = |name: &str| format!("{:?}", sql.join(name).display().to_string());
+    let text = format!(
+        "data_dir = \"data\"\ncheckpoint_interval = \"1s\"\n[http]\nlisten = \"{http}\"\n[ingest]\nlisten = \"{grpc}\"\n\
+         [sql]\npipelines = {}\nrollups = {}\nmetrics = {}\nreports = {}\n",
+        sql("pipelines"),
+        sql("sql/rollups"),
+        sql("sql/metrics"),
+        sql("sql/reports")
+    );
+    let config = dir.join("millstream.toml");
+    std::fs::write(&config, text).map_err(failed)?;
+    let made = Command::new(binary)
+        .args(["keys", "create", "--name", "marketplace-demo", "--role", "admin", "--config"])
+        .arg(&config)
+        .output()
+        .map_err(failed)?;
+    let told = String::from_utf8_lossy(&made.stdout).into_owned();
+    let key = told.split_whitespace().find(|w| w.starts_with("millstream_"));
+    let key = key.ok_or_else(|| Problem::unavailable(format!("no key: {}", String::from_utf8_lossy(&made.stderr))))?;
+    let log = std::fs::File::create(dir.join("log")).map_err(failed)?;
+    let child = Command::new(binary)
+        .args(["serve", "--config"])
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map_err(failed)?;
+    let config = Millstream {
+        ingest_url: Some(format!("http://{grpc}")),
+        ingest_key: key.to_string(),
+        metrics_url: Some(format!("http://{http}")),
+        metrics_key: key.to_string(),
+        producer: "marketplace".to_string(),
+    };
+    Ok(Server { child, config })
+}
+
+async fn send(app: &Arc<App>, to: &Millstream) -> Result<u64> {
+    let mut sender = Sender::new(app.db.clone(), app.clock.clone(), to)?;
+    for _ in 0..TRIES {
+        match sender.drain().await {
+            Ok(events) => return Ok(events),
+            Err(error) => tracing::debug!("{error}"),
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+    Err(Problem::unavailable("Millstream does not take events; its log is in the demo's folder"))
+}
+
+/// What Millstream says happened, once its table has it.
+async fn table(at: &Millstream) -> Result<Vec<String>> {
+    let Some(usage) = Usage::new(at) else { return Ok(Vec::new()) };
+    let sql = "SELECT name, count(*) AS events, count(DISTINCT user_id) AS users FROM raw_marketplace_events
+               GROUP BY name ORDER BY events DESC";
+    for _ in 0..TRIES {
+        let rows = usage.rows(sql, json!({})).await.unwrap_or_default();
+        if !rows.is_empty() {
+            let line = |r: &serde_json::Value| {
+                let of = |key: &str| r.get(key).map(ToString::to_string).unwrap_or_default();
+                format!("  {:>6} {} by {} accounts", of("events"), of("name").trim_matches('"'), of("users"))
+            };
+            return Ok(rows.iter().map(line).collect());
+        }
+        tokio::time::sleep(TRY_EVERY).await;
+    }
+    Err(Problem::unavailable("Millstream's table stays empty; its log is in the demo's folder"))
+}

@@ -1,0 +1,379 @@
+//! A sample catalogue and a simulated week of its users: through the same functions that requests call, on a clock that the
+//! simulation moves. Accounts are numbered; nobody can sign in to them.
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+
+use crate::accounts::{Account, Caller, by_handle};
+use crate::app::App;
+use crate::catalogue::agent::become_publisher;
+use crate::catalogue::collection::{self, NewCollection, NewItem};
+use crate::clock::{Clock, DAY_MS};
+use crate::db;
+use crate::events::Event;
+use crate::installs::{Wanted, install, rollback, uninstall};
+use crate::problem::{Problem, Result};
+use crate::publish::{Decision, decide, submit, waiting};
+use crate::reviews::{self, NewReview};
+use crate::search::Query;
+
+const PUBLISHERS: [&str; 6] = ["north-tools", "river-labs", "open-bench", "clear-stack", "plain-data", "blue-kiln"];
+const CONSUMERS: usize = 240;
+const ACTIONS_PER_DAY: usize = 260;
+
+/// (name, title, summary, category, permissions)
+const AGENTS: [(&str, &str, &str, &str, &str); 30] = [
+    (
+        "forecaster",
+        "Forecaster",
+        "Forecasts revenue from orders and tells how sure it is.",
+        "business-intelligence",
+        "files:read",
+    ),
+    (
+        "kpi-watch",
+        "KPI Watch",
+        "Watches key figures and says why one moved.",
+        "business-intelligence",
+        "network:metrics.internal",
+    ),
+    ("board-pack", "Board Pack", "Turns a month of figures into ten slides.", "business-intelligence", "files:write"),
+    (
+        "pull-reader",
+        "Pull Reader",
+        "Reads pull requests line by line and asks what a reviewer would ask.",
+        "code-analysis-review",
+        "files:read",
+    ),
+    (
+        "dead-code",
+        "Dead Code Finder",
+        "Finds code that nothing reaches any more.",
+        "code-analysis-review",
+        "files:read",
+    ),
+    (
+        "complexity-map",
+        "Complexity Map",
+        "Draws where a code base is hard to change.",
+        "code-analysis-review",
+        "files:read",
+    ),
+    (
+        "readme-keeper",
+        "Readme Keeper",
+        "Keeps readmes in step with the code beside them.",
+        "documentation-generation",
+        "files:write",
+    ),
+    (
+        "api-scribe",
+        "API Scribe",
+        "Writes reference pages from routes and types.",
+        "documentation-generation",
+        "files:write",
+    ),
+    (
+        "changelog",
+        "Changelog Writer",
+        "Writes release notes for people from commits.",
+        "documentation-generation",
+        "files:read",
+    ),
+    (
+        "ship-it",
+        "Ship It",
+        "Rolls a release out step by step and back at the first alarm.",
+        "devops-deployment",
+        "shell",
+    ),
+    (
+        "pipeline-doctor",
+        "Pipeline Doctor",
+        "Says why a build failed and how to mend it.",
+        "devops-deployment",
+        "network:ci.internal",
+    ),
+    (
+        "cost-trimmer",
+        "Cost Trimmer",
+        "Finds machines that do nothing and what they cost.",
+        "devops-deployment",
+        "network:cloud.internal",
+    ),
+    ("flake-hunter", "Flake Hunter", "Runs tests until it knows which of them are flaky.", "testing-qa", "shell"),
+    ("case-writer", "Test Case Writer", "Writes the tests that a change should have had.", "testing-qa", "files:write"),
+    ("screen-diff", "Screen Diff", "Compares screens before and after a change.", "testing-qa", "network:localhost"),
+    (
+        "leak-finder",
+        "Leak Finder",
+        "Finds secrets in history and says how to take them back.",
+        "security-compliance",
+        "files:read",
+    ),
+    (
+        "licence-check",
+        "Licence Check",
+        "Lists the licences of all dependencies and what they ask for.",
+        "security-compliance",
+        "files:read",
+    ),
+    ("threat-sketch", "Threat Sketch", "Draws who could attack what in a design.", "security-compliance", "files:read"),
+    (
+        "sql-doctor",
+        "SQL Doctor",
+        "Finds slow queries and the index that each is missing.",
+        "database-data",
+        "network:db.internal",
+    ),
+    ("schema-guide", "Schema Guide", "Explains a database to somebody new.", "database-data", "network:db.internal"),
+    (
+        "migrator",
+        "Migration Planner",
+        "Plans schema changes that lock nothing for long.",
+        "database-data",
+        "files:write",
+    ),
+    (
+        "pixel-checker",
+        "Pixel Checker",
+        "Finds text without contrast and buttons without names.",
+        "frontend-ui",
+        "network:localhost",
+    ),
+    (
+        "component-smith",
+        "Component Smith",
+        "Makes components from a sketch, in your design system.",
+        "frontend-ui",
+        "files:write",
+    ),
+    ("style-sorter", "Style Sorter", "Finds styles that no page uses.", "frontend-ui", "files:read"),
+    (
+        "endpoint-maker",
+        "Endpoint Maker",
+        "Makes an endpoint with tests from one sentence.",
+        "backend-api",
+        "files:write",
+    ),
+    (
+        "contract-guard",
+        "Contract Guard",
+        "Tells which clients a change of an API would break.",
+        "backend-api",
+        "files:read",
+    ),
+    (
+        "mock-server",
+        "Answer Server",
+        "Answers as an API does, from its description.",
+        "backend-api",
+        "network:localhost",
+    ),
+    (
+        "paper-digest",
+        "Paper Digest",
+        "Reads papers and says what is new in them.",
+        "research-analysis",
+        "network:export.arxiv.org",
+    ),
+    (
+        "market-scout",
+        "Market Scout",
+        "Compares products by what their users say.",
+        "research-analysis",
+        "network:search.internal",
+    ),
+    (
+        "survey-reader",
+        "Survey Reader",
+        "Groups thousands of free answers and counts them.",
+        "research-analysis",
+        "files:read",
+    ),
+];
+
+const WORDS: [&str; 12] = [
+    "review",
+    "tests",
+    "sql",
+    "slow query",
+    "release notes",
+    "secrets",
+    "licence",
+    "forecast",
+    "ui contrast",
+    "flaky",
+    "migratons",
+    "paper",
+];
+
+const OPINIONS: [&[&str]; 5] = [
+    &["It stopped half way and left files behind."],
+    &["Right half of the time.", "Too slow for us."],
+    &["Does the simple cases well."],
+    &["Saves an hour a week.", "Good, though the first run takes a while."],
+    &["Does what it says.", "The team keeps it.", "It found what three of us had missed."],
+];
+
+/// A small generator: the same sample every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n.max(1)
+    }
+
+    fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+        all.get(self.below(all.len()))
+    }
+}
+
+/// Fills an empty marketplace whose clock is `clock`, set to the beginning of the week.
+pub async fn fill(app: &App, clock: &Clock) -> Result<()> {
+    let mut random = Random(20_260_301);
+    let moderator = local(app, "market-team", "moderator").await?;
+    let mut publishers = Vec::new();
+    for handle in PUBLISHERS {
+        let caller = local(app, handle, "publisher").await?;
+        become_publisher(app, &caller).await?;
+        publishers.push(caller);
+    }
+    for (index, agent) in AGENTS.iter().enumerate() {
+        let Some(publisher) = publishers.get(index % PUBLISHERS.len()) else { continue };
+        for version in ["1.0.0", "1.1.0", "1.2.0-beta.1"].iter().take(2 + index % 2) {
+            submit(app, publisher, package(&publisher.account.handle, agent, version)?).await?;
+            clock.advance(20_000);
+        }
+    }
+    let approve = Decision { approve: true, reason: "Read and tried.".to_string() };
+    for waiting in waiting(app, &moderator).await? {
+        decide(app, &moderator, &waiting.id, &approve).await?;
+    }
+    collections(app, &moderator).await?;
+    let mut consumers = Vec::new();
+    for i in 0..CONSUMERS {
+        consumers.push(local(app, &format!("consumer-{i:03}"), "consumer").await?);
+    }
+    for _ in 0..7 * ACTIONS_PER_DAY {
+        clock.advance(DAY_MS / ACTIONS_PER_DAY as i64);
+        if let Some(consumer) = random.of(&consumers) {
+            act(app, consumer, &mut random).await?;
+        }
+    }
+    app.views.flush(&app.db).await?;
+    app.catalogue.refresh().await?;
+    Ok(())
+}
+
+/// An account on this machine that nobody can sign in to.
+async fn local(app: &App, handle: &str, role: &str) -> Result<Caller> {
+    let mut tx = app.db.begin().await?;
+    sqlx::query(
+        "INSERT INTO accounts (id, handle, email, display_name, password_hash, role, tier, created_at)
+         VALUES ($1, $2, $3, $2, '', $4, 'free', $5)",
+    )
+    .bind(db::new_id())
+    .bind(handle)
+    .bind(format!("{handle}@example.org"))
+    .bind(role)
+    .bind(app.clock.now_ms())
+    .execute(tx.on())
+    .await?;
+    tx.commit().await?;
+    let account: Account = by_handle(app, handle).await?;
+    Ok(Caller::local(account))
+}
+
+fn package(namespace: &str, agent: &(&str, &str, &str, &str, &str), version: &str) -> Result<Bytes> {
+    let (name, title, summary, category, permission) = agent;
+    let manifest = json!({
+        "name": format!("{namespace}/{name}"), "version": version, "title": title, "summary": summary,
+        "license": "Apache-2.0", "categories": [category], "tags": [name.split('-').next()],
+        "entrypoint": "main.py", "runtime": { "kind": "python", "version": ">=3.11" }, "permissions": [permission],
+    });
+    let readme = format!(
+        "# {title}\n\n{summary}\n\n## Use\n\n```sh\nmarketplace install {namespace}/{name}\npython agents/{namespace}/{name}/current/main.py\n```\n\n\
+         ## What it may do\n\n| permission | why |\n|---|---|\n| `{permission}` | its work |\n"
+    );
+    let main = format!("print({:?})\n", format!("{title} {version}"));
+    let manifest = serde_json::to_vec_pretty(&manifest)?;
+    let failed = |e: std::io::Error| Problem::internal(format!("a sample package: {e}"));
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (path, bytes) in
+        [("agent.json", manifest.as_slice()), ("README.md", readme.as_bytes()), ("main.py", main.as_bytes())]
+    {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, bytes).map_err(failed)?;
+    }
+    Ok(tar.into_inner().and_then(GzEncoder::finish).map_err(failed)?.into())
+}
+
+async fn collections(app: &App, moderator: &Caller) -> Result<()> {
+    let chosen = [
+        (
+            "first-week",
+            "Your first week",
+            "Small helpers that ask for little.",
+            ["readme-keeper", "pull-reader", "changelog"],
+        ),
+        (
+            "before-release",
+            "Before a release",
+            "What to run before you ship.",
+            ["flake-hunter", "leak-finder", "contract-guard"],
+        ),
+    ];
+    let snapshot = app.catalogue.now();
+    for (slug, title, description, names) in chosen {
+        let named = |name: &&str| snapshot.cards.iter().find(|c| c.name == **name).map(|c| c.full_name());
+        let agents = names.iter().filter_map(named).map(|agent| NewItem { agent, note: String::new() }).collect();
+        let new = NewCollection {
+            slug: slug.to_string(),
+            title: title.to_string(),
+            description: description.to_string(),
+            curated: true,
+            agents,
+        };
+        collection::put(app, moderator, &new).await?;
+    }
+    Ok(())
+}
+
+/// One thing that somebody does. Early agents of the list are liked most.
+async fn act(app: &App, who: &Caller, random: &mut Random) -> Result<()> {
+    let now = app.clock.now_ms();
+    let snapshot = app.catalogue.now();
+    let rank = random.below(AGENTS.len()).min(random.below(AGENTS.len()));
+    let name = AGENTS.get(rank).map(|a| a.0).unwrap_or_default();
+    let Some(card) = snapshot.cards.iter().find(|c| c.name == name).cloned() else { return Ok(()) };
+    let from = ["search", "category", "link", "ide"].get(random.below(4)).copied().unwrap_or_default();
+    if from == "search" {
+        let q = random.of(&WORDS).copied().unwrap_or_default();
+        let found = app.catalogue.search(&Query { q: q.to_string(), ..Query::default() })?.total;
+        let event = Event { search_text: q.to_string(), ..Event::new("searched", now) };
+        app.views.add(event.by(&who.account).with("found", found.to_string()));
+    }
+    app.views.add(Event { referrer: from.to_string(), ..Event::new("viewed", now) }.by(&who.account).about(&card));
+    match random.below(10) {
+        0..=3 => {
+            let version = if random.below(3) == 0 { Some("1.0.0".to_string()) } else { None };
+            install(app, who, &card, &Wanted { version, channel: None }).await?;
+        }
+        // Not everybody has something to go back to, or to review.
+        4 => drop(rollback(app, who, &card, None).await),
+        5 => uninstall(app, who, &card).await?,
+        6 | 7 => {
+            let stars = 1 + random.below(5).max(random.below(5));
+            let text = OPINIONS.get(stars - 1).and_then(|texts| random.of(texts)).copied().unwrap_or_default();
+            drop(reviews::write(app, who, &card, &NewReview { stars: stars as i64, text: text.to_string() }).await);
+        }
+        _ => {}
+    }
+    Ok(())
+}
