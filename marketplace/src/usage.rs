@@ -82,9 +82,20 @@ const EXECUTIONS: &str = "SELECT agent, coalesce(agent_version, '') AS version, 
 ///
 /// *Errors*: 503 if Millstream does not answer or is not set up.
 pub async fn of(app: &App, caller: &Caller) -> Result<Vec<AgentUsage>> {
+    let (all, without) = known(app, caller).await?;
+    without.map_or(Ok(all), Err)
+}
+
+/// As [`of`], with what the marketplace itself knows if Millstream does not answer, and why it does not.
+pub async fn known(app: &App, caller: &Caller) -> Result<(Vec<AgentUsage>, Option<Problem>)> {
     caller.needs(Scope::Publish)?;
     caller.needs_role(Role::Publisher)?;
     let mut all = installed(app, caller).await?;
+    let without = executions(app, &mut all).await.err();
+    Ok((all, without))
+}
+
+async fn executions(app: &App, all: &mut [AgentUsage]) -> Result<()> {
     let usage = app.usage.as_ref();
     let usage = usage.ok_or_else(|| Problem::unavailable("usage comes from Millstream, which is not set up here"))?;
     let from = rfc3339(app.clock.now_ms() - DAYS * DAY_MS);
@@ -99,7 +110,7 @@ pub async fn of(app: &App, caller: &Caller) -> Result<Vec<AgentUsage>> {
             one.tokens = number(&row, "tokens").unwrap_or_default() as i64;
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Published versions of the caller's agents, with who has them.

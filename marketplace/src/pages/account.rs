@@ -210,7 +210,7 @@ fn tokens_of(tokens: &[Token], made: Option<&Token>) -> Markup {
             } } } } }
             form method="post" action="/account/tokens" {
                 label { span { "Name" } input name="name" required maxlength="80"; }
-                fieldset style="border:0;padding:0;margin:0 0 12px" { legend.small.soft { "May" }
+                fieldset { legend.small.soft { "May" }
                     @for scope in ["read", "install", "review", "publish", "moderate"] {
                         label.inline { input type="checkbox" name=(scope) value="on" checked[scope == "install"]; (scope) }
                     }

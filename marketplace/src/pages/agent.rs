@@ -51,16 +51,16 @@ pub async fn show(
     }
     let body = html! {
         (notice(asked.done.as_deref()))
+        h1 { (details.card.title) }
+        p.soft { (details.card.summary) }
+        p.small.soft {
+            code { (details.card.full_name()) } " by "
+            a href={ "/search?namespace=" (details.card.namespace) } { (details.card.publisher) }
+            " · version " (details.card.latest_version) " · " (details.license)
+        }
+        (categories(&details.card))
         div.columns.right {
             div {
-                h1 { (details.card.title) }
-                p.soft { (details.card.summary) }
-                p.small.soft {
-                    code { (details.card.full_name()) } " by "
-                    a href={ "/search?namespace=" (details.card.namespace) } { (details.card.publisher) }
-                    " · version " (details.card.latest_version) " · " (details.license)
-                }
-                (categories(&details.card))
                 @if !details.screenshots.is_empty() {
                     div.shots { @for (i, url) in details.screenshots.iter().enumerate() {
                         img src=(url) alt={ "Screenshot " (i + 1) } loading="lazy" referrerpolicy="no-referrer";
@@ -109,7 +109,7 @@ fn install_panel(
                     }
                     @if !has.rollback_to.is_empty() {
                         form.actions method="post" action={ (base) "/rollback" } {
-                            label style="flex:1;margin:0" { span { "Go back to" }
+                            label.grow { span { "Go back to" }
                                 select name="version" { @for v in &has.rollback_to { option { (v) } } } }
                             button.plain { "Roll back" }
                         }
@@ -117,7 +117,7 @@ fn install_panel(
                     form method="post" action={ (base) "/uninstall" } { button.danger { "Remove" } }
                 },
             }
-            p.small.soft style="margin-top:10px" { "In a terminal:" }
+            p.small.soft.spaced { "In a terminal:" }
             pre { code { (command) } }
             button.plain.small data-copy=(command) hidden { "Copy command" }
         }
@@ -189,7 +189,7 @@ fn review_form(full_name: &str, mine: Option<&Review>) -> Markup {
         details.panel open[mine.is_none()] {
             summary { @if mine.is_some() { "Change your review" } @else { "Write a review" } }
             form method="post" action={ "/agents/" (full_name) "/review" } {
-                fieldset style="border:0;padding:8px 0;margin:0" { legend.soft.small { "Stars" }
+                fieldset { legend.soft.small { "Stars" }
                     @for n in 1..=5 {
                         label.inline { input type="radio" name="stars" value=(n) required
                             checked[mine.is_some_and(|r| r.stars == n)]; (n) " ★" }

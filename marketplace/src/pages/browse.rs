@@ -179,7 +179,7 @@ fn address_of(query: &Query, name: &'static str, value: Option<&str>) -> String 
 fn facets(query: &Query, found: &Page) -> Markup {
     let link = |name: &'static str, value: &str, words: &str, n: usize, on: bool| {
         let to = address_of(query, name, Some(value).filter(|_| !on));
-        html! { li { a href=(to) aria-current=[on.then_some("true")] {
+        html! { li { a.none[n == 0 && !on] href=(to) aria-current=[on.then_some("true")] {
             span { (words) @if on { " ×" } } span.count { (count(n as i64)) }
         } } }
     };

@@ -43,7 +43,7 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Ask
                     dt { "Licence" } dd { (w.manifest.license) }
                     dt { "Package" } dd { (w.size_bytes) " bytes, " code { (w.sha256) } }
                 }
-                form method="post" action={ "/queue/" (w.id) } style="margin-top:12px" {
+                form.spaced method="post" action={ "/queue/" (w.id) } {
                     label { span { "Reason: the publisher reads it" } input name="reason" maxlength="2000"; }
                     div.actions {
                         button name="approve" value="true" { "Approve" }

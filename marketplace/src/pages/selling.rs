@@ -113,7 +113,7 @@ async fn plan(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Asked<D
         p { "You use the plan " b { (caller.account.tier) } "." @if seats.seats > 0 { " You pay for " (seats.seats) " seats." } }
         @if seats.seats > 0 { div.panel { h2 { "Seats" }
             ul { @for handle in &seats.given_to { li { (handle) " "
-                form method="post" action="/account/seats" style="display:inline" { input type="hidden" name="take" value=(handle); button.link { "take back" } } } } }
+                form.within method="post" action="/account/seats" { input type="hidden" name="take" value=(handle); button.link { "take back" } } } } }
             form.actions method="post" action="/account/seats" { input name="give" placeholder="handle" aria-label="Handle" required; button.plain { "Give a seat" } }
         } }
         ul.grid { @for (tier, minor) in plans { li.card {
@@ -167,7 +167,7 @@ async fn refund(
 /// The publisher's dashboard.
 async fn dashboard(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Asked<Done>) -> Result<Response> {
     let revenue = payments::revenue(&app, &caller).await?;
-    let usage = usage::of(&app, &caller).await;
+    let (usage, without) = usage::known(&app, &caller).await?;
     let sales = payments::sales(&app, &caller).await?;
     let body = html! {
         (notice(asked.done.as_deref()))
@@ -178,10 +178,8 @@ async fn dashboard(State(app): State<Arc<App>>, caller: Caller, Asked(asked): As
         @if app.stripe.is_some() { form method="post" action="/dashboard/connect" {
             button.plain { @if caller.account.can_sell { "Payout account" } @else { "Connect an account for payouts" } } } }
         h2 { "Usage in the last 30 days" }
-        @match &usage {
-            Ok(rows) => (usage_table(rows)),
-            Err(problem) => div.notice.bad { (problem.detail()) },
-        }
+        @if let Some(problem) = &without { div.notice.bad { (problem.detail()) } }
+        (usage_table(&usage))
         h2 { "Sales" }
         @if sales.is_empty() { p.soft { "None yet." } } @else { div.panel.scroll { table {
             thead { tr { th { "When" } th { "Agent" } th.n { "Paid" } th.n { "Paid back" } th { "State" } th {} } }

@@ -193,7 +193,7 @@ async fn each_commit_is_one_event_whatever_is_killed() {
     let mut random = 7_u64;
     for kill in 0..kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let goal = done.load(Ordering::SeqCst) + 5 + (random >> 33) % 40;
+        let goal = done.load(Ordering::SeqCst) + 20 + (random >> 33) % 40;
         let deadline = Instant::now() + Duration::from_secs(120);
         while done.load(Ordering::SeqCst) < goal {
             assert!(Instant::now() < deadline, "no progress before kill {kill}");
