@@ -24,3 +24,22 @@ CREATE TABLE agent_events (
 CREATE TABLE marketplace_events (
   WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
 ) WITH (connector = 'ingest', message = 'MarketplaceEvent');
+
+-- What OpenTelemetry exporters send that is no event of the kinds above: log records, spans, points of metrics.
+CREATE TABLE otel_logs (
+  event_id TEXT, event_time TIMESTAMP NOT NULL, name TEXT, severity TEXT, body TEXT, service TEXT, user_id TEXT,
+  session_id TEXT, trace_id TEXT, span_id TEXT, properties TEXT,
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest');
+
+CREATE TABLE otel_spans (
+  event_id TEXT, event_time TIMESTAMP NOT NULL, name TEXT, duration_ms DOUBLE, status TEXT, error TEXT, service TEXT,
+  user_id TEXT, session_id TEXT, trace_id TEXT, span_id TEXT, parent_span_id TEXT, properties TEXT,
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest');
+
+CREATE TABLE otel_metrics (
+  event_id TEXT, event_time TIMESTAMP NOT NULL, name TEXT, unit TEXT, kind TEXT, temporality TEXT, value DOUBLE,
+  values_counted BIGINT, service TEXT, user_id TEXT, session_id TEXT, properties TEXT,
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest');

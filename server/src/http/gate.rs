@@ -46,8 +46,14 @@ fn route_of(path: &str) -> &'static str {
         "/metrics" => "/metrics",
         "/api/v1/metrics" => "/api/v1/metrics",
         "/api/v1/sql" => "/api/v1/sql",
+        "/v1/batch" => "/v1/batch",
+        "/v1/logs" => "/v1/logs",
+        "/v1/traces" => "/v1/traces",
+        "/v1/metrics" => "/v1/metrics",
+        "/batch/" | "/batch" => "/batch/",
         _ if path.starts_with("/api/v1/metrics/") => "/api/v1/metrics/{name}",
         _ if path.starts_with("/api/v1/ingest/") => "/api/v1/ingest/{table}",
+        _ if path.starts_with("/api/v1/cloudevents/") => "/api/v1/cloudevents/{table}",
         _ => "other",
     }
 }

@@ -73,7 +73,8 @@ fn show(ack: &Ack) -> Value {
     })
 }
 
-fn problem_of(status: Status) -> Problem {
+/// A refusal of the ingest service.
+pub fn problem_of(status: Status) -> Problem {
     let metadata = |name: &str| status.metadata().get(name).and_then(|value| value.to_str().ok());
     let (http, kind, title) = match status.code() {
         Code::NotFound => (StatusCode::NOT_FOUND, "event", "There is no such table"),

@@ -8,8 +8,12 @@ mod counters;
 mod gate;
 mod ingest;
 mod metric;
+mod otlp;
+mod otlp_messages;
+mod otlp_rows;
 mod problem;
 mod prometheus;
+mod sdk;
 mod sql;
 pub mod tls;
 
@@ -84,6 +88,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/metrics/{name}", get(metric::answer))
         .route("/api/v1/sql", post(sql::query))
         .route("/api/v1/ingest/{table}", post(ingest::rows))
+        .route("/api/v1/cloudevents/{table}", post(sdk::cloudevents))
+        .route("/v1/batch", post(sdk::segment))
+        .route("/v1/logs", post(otlp::logs))
+        .route("/v1/traces", post(otlp::traces))
+        .route("/v1/metrics", post(otlp::metrics))
+        .route("/batch/", post(sdk::posthog))
+        .route("/batch", post(sdk::posthog))
         // Outside the gate's bound: it answers also when everything else is busy.
         .route("/healthz", get(health))
         .merge(dashboard::routes(&app))
