@@ -27,6 +27,9 @@ use crate::error::{Error, Result, SqlError};
 /// Longest text of a query.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
+/// `EXPLAIN` may be said so often.
+const EXPLAINS_MAX: usize = 8;
+
 /// Deepest nesting of parentheses. Planning recurses on it.
 const NESTING_MAX: usize = 40;
 
@@ -83,6 +86,11 @@ fn measure(sql: &str) -> Result<()> {
             _ => operators += 1,
         }
         deepest = deepest.max(depth);
+    }
+    // The parser goes one level deeper for each, and ends the process when its stack is used up.
+    let explains = tokens.iter().filter(|t| matches!(t, Token::Word(w) if w.keyword == Keyword::EXPLAIN)).count();
+    if explains > EXPLAINS_MAX {
+        return Err(limit(format!("the query says EXPLAIN {explains} times; say it once")));
     }
     if deepest > NESTING_MAX {
         return Err(limit(format!(
