@@ -65,7 +65,7 @@ pub async fn details(app: &App, namespace: &str, name: &str) -> Result<Details> 
         .fetch_one(app.db.read())
         .await?;
     let mut versions = version::published(app, &card.id).await?;
-    versions.sort_by(|a, b| b.semver().cmp(&a.semver()));
+    versions.sort_by_key(|v| std::cmp::Reverse(v.semver()));
     let latest = versions.iter().find(|v| v.version == card.latest_version);
     let stars: Vec<(i64, i64)> =
         sqlx::query_as("SELECT stars, count(*) FROM reviews WHERE agent_id = $1 AND state = 'visible' GROUP BY stars")

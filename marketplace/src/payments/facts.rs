@@ -106,11 +106,11 @@ async fn before(tx: &mut Tx, intent: &str) -> Result<Before> {
 }
 
 async fn order_row(tx: &mut Tx, order: &str) -> Result<Option<OrderRow>> {
-    let row: Option<(String, Option<String>, Option<String>, Option<String>)> =
-        sqlx::query_as("SELECT account_id, agent_id, tier, publisher_id FROM orders WHERE id = $1")
-            .bind(order)
-            .fetch_optional(tx.on())
-            .await?;
+    type Row = (String, Option<String>, Option<String>, Option<String>);
+    let row: Option<Row> = sqlx::query_as("SELECT account_id, agent_id, tier, publisher_id FROM orders WHERE id = $1")
+        .bind(order)
+        .fetch_optional(tx.on())
+        .await?;
     Ok(row.map(|(account, agent, tier, publisher)| OrderRow { account, agent, tier, publisher }))
 }
 
