@@ -29,7 +29,7 @@ impl Pair {
 
 /// A random query.
 pub fn query(random: &mut Random) -> Query {
-    let (Pair(ours, duckdb), is_batch) = match random.below(12) {
+    let (Pair(ours, duckdb), is_batch) = match random.below(13) {
         0 => (windowed(random), false),
         1 => (second_window(random), false),
         2 => (window_join(random), false),
@@ -41,6 +41,7 @@ pub fn query(random: &mut Random) -> Query {
         8 => (join_aggregate(random), true),
         9 => (subquery(random), true),
         10 => (distinct(random), true),
+        11 => (versions(random), false),
         _ => (top(random), true),
     };
     Query { ours, duckdb, is_batch }
@@ -288,13 +289,34 @@ fn join_aggregate(random: &mut Random) -> Pair {
 
 fn subquery(random: &mut Random) -> Pair {
     let (x, p) = (rows(random), predicate(random));
-    let condition = match random.below(4) {
+    let condition = match random.below(7) {
+        3 => format!("x.v NOT IN (SELECT v FROM t2 WHERE {p})"),
+        4 => format!("x.v > (SELECT avg(v) FROM t2 WHERE {p})"),
+        5 => format!("x.v = (SELECT max(v) FROM t) OR x.v IS NULL AND (SELECT count(*) FROM t2 WHERE {p}) < 9"),
         0 => format!("x.v IN (SELECT v FROM t2 WHERE {p})"),
         1 => format!("EXISTS (SELECT 1 FROM t2 AS y WHERE y.id = x.id AND {p})"),
         2 => "NOT EXISTS (SELECT 1 FROM t2 AS y WHERE y.v = x.v)".into(),
         _ => format!("x.id IN (SELECT max(id) FROM t2 WHERE {p} GROUP BY k)"),
     };
     Pair::same(format!("SELECT x.id AS i, x.k AS a, x.v AS b FROM {x} AS x WHERE {condition}"))
+}
+
+/// Rows with the version of the other stream at their time; of two versions of one time the later one.
+fn versions(random: &mut Random) -> Pair {
+    let on = pick(random, &["x.k = y.k", "x.id % 4 = y.id % 4", "x.v % 5 = y.v % 5 AND x.k = y.k"]);
+    let columns = "x.id AS i, x.k AS a, x.v AS b, y.id AS j, y.v AS c";
+    let (kind, join) = match random.below(3) {
+        0 => ("JOIN", format!("JOIN t2 FOR SYSTEM_TIME AS OF x.ts AS y ON {on}")),
+        1 => ("LEFT JOIN", format!("LEFT JOIN t2 FOR SYSTEM_TIME AS OF x.ts AS y ON {on}")),
+        _ => ("LEFT JOIN", format!("ASOF JOIN t2 AS y MATCH_CONDITION (x.ts >= y.ts) ON {on}")),
+    };
+    Pair(
+        format!("SELECT {columns} FROM t AS x {join}"),
+        format!(
+            "SELECT i, a, b, j, c FROM (SELECT {columns}, row_number() OVER (PARTITION BY x.rowid ORDER BY y.ts DESC, \
+             y.rowid DESC) AS p FROM t AS x {kind} t2 AS y ON {on} AND y.ts <= x.ts) WHERE p = 1"
+        ),
+    )
 }
 
 fn distinct(random: &mut Random) -> Pair {

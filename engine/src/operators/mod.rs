@@ -8,6 +8,7 @@ pub mod assign;
 pub mod changelog;
 pub mod columns;
 pub mod distinct;
+pub mod emit_every;
 pub mod expiry;
 pub mod failing;
 pub mod filter;

@@ -23,6 +23,9 @@ use crate::operators::window::window_type;
 /// The window functions, with the number of arguments that they need; `tumble`, `hop` and `cumulate` may have one more, an offset.
 pub const WINDOW_FUNCTIONS: [(&str, usize); 4] = [("tumble", 1), ("hop", 2), ("cumulate", 2), ("session", 1)];
 
+/// What marks a join as one with versions: never called.
+pub const AS_OF: &str = "__as_of";
+
 /// All functions by name.
 #[derive(Debug, Clone)]
 pub struct Functions {
@@ -55,6 +58,8 @@ impl Default for Functions {
         for f in SessionStateDefaults::default_scalar_functions().into_iter().chain(windows).chain(json::functions()) {
             functions.add_scalar(f);
         }
+        let signature = Signature::variadic_any(Volatility::Volatile);
+        functions.add_scalar(Arc::new(ScalarUDF::from(AsOfMark { signature })));
         for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain([percentile_disc_udaf()]) {
             functions.add_aggregate(f);
         }
@@ -138,5 +143,29 @@ impl ScalarUDFImpl for WindowFunction {
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
         exec_err!("{} is only allowed in GROUP BY", self.name)
+    }
+}
+
+/// The mark of an as-of join.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct AsOfMark {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for AsOfMark {
+    fn name(&self) -> &str {
+        AS_OF
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        exec_err!("an as-of join outside a pipeline")
     }
 }

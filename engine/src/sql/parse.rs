@@ -12,6 +12,8 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use super::duration;
+use super::window_table::is_word;
 use crate::connectors::options::{OptionValue, Options};
 use crate::error::{Error, Result, SqlError};
 use dialect::PipelineDialect;
@@ -100,6 +102,8 @@ pub enum Statement {
         columns: Vec<String>,
         /// The rows.
         query: Box<Query>,
+        /// `EMIT EVERY`, in nanoseconds.
+        emit_every: Option<i64>,
     },
     /// `CREATE FUNCTION ... RETURN expression`
     CreateFunction(CreateFunction),
@@ -111,7 +115,12 @@ pub enum Statement {
         value: OptionValue,
     },
     /// A bare query: its rows go to standard output.
-    Query(Box<Query>),
+    Query {
+        /// The rows.
+        query: Box<Query>,
+        /// `EMIT EVERY`, in nanoseconds.
+        emit_every: Option<i64>,
+    },
 }
 
 /// A function as written.
@@ -245,11 +254,13 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
             return Err(source.error(Some(place), "expected INSERT INTO table SELECT ...", None));
         };
         let columns = insert.columns.iter().map(|c| c.to_string()).collect();
-        return Ok(Statement::Insert { table: name_of(&table), columns, query });
+        let emit_every = emit(source, parser)?;
+        return Ok(Statement::Insert { table: name_of(&table), columns, query, emit_every });
     }
     let starts_query = [Keyword::SELECT, Keyword::WITH, Keyword::VALUES].iter().any(|k| parser.peek_keyword(*k));
     if starts_query || parser.peek_token().token == Token::LParen {
-        return parsed(parser.parse_query().map(Statement::Query));
+        let query = parser.parse_query().map_err(|e| source.parser_error(e))?;
+        return Ok(Statement::Query { query, emit_every: emit(source, parser)? });
     }
     let found = parser.peek_token();
     let fix = "write CREATE TABLE, CREATE VIEW, CREATE FUNCTION, SET, INSERT INTO ... SELECT, or SELECT".to_string();
@@ -258,6 +269,29 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
         format!("{} is not supported in a pipeline", found.token.to_string().to_uppercase()),
         Some(fix),
     ))
+}
+
+/// `EMIT ON WINDOW CLOSE`, which is what happens without it, or `EMIT EVERY INTERVAL '...'`.
+fn emit(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Option<i64>> {
+    let next = parser.peek_token();
+    if !is_word(&next.token, "emit") {
+        return Ok(None);
+    }
+    parser.next_token();
+    let words: Vec<Token> = (0..3).map(|i| parser.peek_nth_token(i).token).collect();
+    if ["on", "window", "close"].iter().zip(&words).all(|(word, token)| is_word(token, word)) {
+        (0..3).for_each(|_| drop(parser.next_token()));
+        return Ok(None);
+    }
+    if words.first().is_some_and(|token| is_word(token, "every")) {
+        parser.next_token();
+        let interval = parser.parse_expr().map_err(|e| source.parser_error(e))?;
+        if let Some(every) = duration::of_expression(&interval).filter(|every| *every > 0) {
+            return Ok(Some(every));
+        }
+    }
+    let fix = "write EMIT ON WINDOW CLOSE, or EMIT EVERY INTERVAL '10 seconds'".to_string();
+    Err(source.error(Some(place(&next)), "EMIT says neither when a window closes nor a positive interval", Some(fix)))
 }
 
 /// `SET name = value`, also with `TO`.

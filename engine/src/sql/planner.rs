@@ -2,9 +2,12 @@
 //! that hold for endless inputs), then our [`Plan`].
 
 mod aggregate;
+mod as_of;
+mod early;
 mod interval;
 mod join;
 mod lookup;
+mod not_in;
 mod optimize;
 mod output;
 mod over;
@@ -17,6 +20,7 @@ mod updating;
 mod window_table;
 mod windows;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
@@ -49,12 +53,14 @@ use refuse::{refuse_unsupported, refused};
 pub struct Planner<'a> {
     source: Source<'a>,
     provider: Provider<'a>,
+    /// The interval of EMIT EVERY, until the aggregate that it belongs to is planned.
+    emit_every: Cell<Option<i64>>,
 }
 
 impl<'a> Planner<'a> {
     /// A planner for `source`.
     pub fn new(source: Source<'a>, catalog: &'a Catalog, functions: &'a Functions) -> Self {
-        Self { source, provider: Provider { catalog, functions } }
+        Self { source, provider: Provider { catalog, functions }, emit_every: Cell::new(None) }
     }
 
     fn to_rel(&self) -> SqlToRel<'_, Provider<'a>> {
@@ -63,17 +69,23 @@ impl<'a> Planner<'a> {
     }
 
     /// A view's logical plan.
-    pub fn view(&self, query: Query) -> Result<LogicalPlan> {
+    pub fn view(&self, mut query: Query) -> Result<LogicalPlan> {
         let place = place_of(&query);
+        as_of::mark(&mut query).map_err(|e| self.source.locate(e, place))?;
         self.to_rel().sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| self.error(e, place))
     }
 
-    /// A query's operators.
-    pub fn query(&self, query: Query) -> Result<Plan> {
+    /// A query's operators. `emit_every`: its results are shown so often, in nanoseconds of event time, as changes.
+    pub fn query(&self, query: Query, emit_every: Option<i64>) -> Result<Plan> {
         let place = place_of(&query);
+        self.emit_every.set(emit_every);
         let plan = self.view(query)?;
         let plan = optimize(plan, self.provider.functions).map_err(|e| self.error(e, place))?;
         let plan = self.convert(&plan).and_then(|plan| self.refuse_lookups(&plan).map(|()| plan));
+        let plan = plan.and_then(|plan| match self.emit_every.take() {
+            None => Ok(plan),
+            Some(_) => Err(refused_emit()),
+        });
         plan.map_err(|e| self.source.locate(e, place))
     }
 
@@ -193,6 +205,14 @@ impl<'a> Planner<'a> {
             other => Err(refused(other)),
         }
     }
+}
+
+/// What cannot be shown early.
+fn refused_emit() -> Error {
+    join::refusal(
+        "EMIT EVERY is for a query whose result is one GROUP BY",
+        "leave it out, or write the GROUP BY in an INSERT INTO of its own",
+    )
 }
 
 fn arrow(schema: &DFSchemaRef) -> SchemaRef {

@@ -71,7 +71,7 @@ impl Program {
                 let name = table.name.clone();
                 self.catalog.create(source, &self.functions, place, table)?;
                 match query {
-                    Some(query) => self.insert(source, name, &[], *query),
+                    Some(query) => self.insert(source, name, &[], *query, None),
                     None => Ok(()),
                 }
             }
@@ -85,11 +85,13 @@ impl Program {
             }
             Statement::CreateFunction(f) => user_function::create(source, &self.catalog, &mut self.functions, place, f),
             Statement::Set { name, value } => self.catalog.set(&name, value),
-            Statement::Insert { table, columns, query } => self.insert(source, table, &columns, *query),
-            Statement::Query(query) => {
+            Statement::Insert { table, columns, query, emit_every } => {
+                self.insert(source, table, &columns, *query, emit_every)
+            }
+            Statement::Query { query, emit_every } => {
                 self.previews += 1;
                 let name = if self.previews == 1 { "stdout".into() } else { format!("stdout_{}", self.previews) };
-                let plan = Planner::new(source, &self.catalog, &self.functions).query(*query)?;
+                let plan = Planner::new(source, &self.catalog, &self.functions).query(*query, emit_every)?;
                 let plan = if plan.properties().updating { into_changelog(plan, Vec::new()) } else { plan };
                 let sink = inferred(&name, Connector::Stdout, plan.schema());
                 self.pipelines.insert(name, Pipeline { sink, plan });
@@ -98,12 +100,26 @@ impl Program {
         }
     }
 
-    fn insert(&mut self, source: Source<'_>, name: String, columns: &[String], query: Query) -> Result<()> {
+    fn insert(
+        &mut self,
+        source: Source<'_>,
+        name: String,
+        columns: &[String],
+        query: Query,
+        emit_every: Option<i64>,
+    ) -> Result<()> {
         if let Some(wanted) = self.catalog.memory.get(&name).cloned() {
             if self.catalog.views.contains_key(&name) {
                 return Err(Error::Query(SqlError {
                     message: format!("can only insert into memory table '{name}' once"),
                     fix: Some("write one INSERT INTO with UNION ALL".into()),
+                    ..SqlError::default()
+                }));
+            }
+            if emit_every.is_some() {
+                return Err(Error::Query(SqlError {
+                    message: format!("EMIT EVERY into memory table '{name}'"),
+                    fix: Some("write EMIT EVERY in the query that reads it".into()),
                     ..SqlError::default()
                 }));
             }
@@ -114,7 +130,7 @@ impl Program {
         if self.catalog.views.contains_key(&name) {
             return Err(Error::sql(format!("attempted to insert into '{name}', but it is a view")));
         }
-        let mut plan = Planner::new(source, &self.catalog, &self.functions).query(query)?;
+        let mut plan = Planner::new(source, &self.catalog, &self.functions).query(query, emit_every)?;
         if plan.sources().contains(&name) {
             return Err(Error::Query(SqlError {
                 message: format!("INSERT INTO {name} reads what it writes"),

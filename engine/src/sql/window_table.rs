@@ -97,6 +97,7 @@ fn is(tokens: &[TokenWithSpan], at: usize, token: &Token) -> bool {
     tokens.get(at).is_some_and(|t| t.token == *token)
 }
 
-fn is_word(token: &Token, word: &str) -> bool {
+/// Whether a token is an unquoted word.
+pub(in crate::sql) fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
 }

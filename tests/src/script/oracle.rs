@@ -75,7 +75,7 @@ impl Batch<'_> {
                     let rows = frame.collect().await.map_err(|e| e.to_string())?;
                     self.insert(&table, schema, rows)?;
                 }
-                Statement::Query(_) | Statement::CreateFunction(_) | Statement::Set { .. } => {}
+                Statement::Query { .. } | Statement::CreateFunction(_) | Statement::Set { .. } => {}
             }
         }
         Ok(())

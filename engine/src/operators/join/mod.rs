@@ -8,8 +8,10 @@
 //! |---|---|---|
 //! | [`windowed`] | results of equal windows | both sides until the window has closed |
 //! | [`lookup`] | rows with a table that was loaded at the start | the table |
+//! | [`as_of`] | rows with the version of the other side at their time | left rows until the watermark passes, versions that can be asked for |
 //! | [`streaming`] | rows whenever they come, with retractions; intervals of event time | rows until a TTL or the interval has passed |
 
+pub mod as_of;
 pub mod condition;
 mod late;
 pub mod lookup;

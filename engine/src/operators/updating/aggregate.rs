@@ -20,7 +20,7 @@ use crate::operators::expiry::Expiry;
 use crate::operators::failing::of_good_rows;
 use crate::operators::keyed_state::{KeyedState, Touched};
 use crate::operators::{Operator, Output, StateChange};
-use crate::time::Watermark;
+use crate::time::{WATERMARK_MAX, Watermark};
 
 /// The places of what every group has among the values of its state; the functions' columns follow.
 const NEWEST: usize = 0;
@@ -151,9 +151,9 @@ impl Updating {
         let now = Expiry::now(rows);
         let mut retracts = rows.retracts.clone();
         let arrival = Arrival { now: &now, time: rows.time.values(), retracts: retracts.as_ref() };
-        let step = self.step(&inputs.groups, &arrival)?;
-        let mut number = step.touched.number.clone();
         let keys = std::mem::take(&mut inputs.groups);
+        let step = self.step(&keys, &arrival)?;
+        let mut number = step.touched.number.clone();
         if let Some(live) = &step.live_rows {
             inputs = inputs.filter(live)?;
             number = live.values().set_indices().filter_map(|i| number.get(i).copied()).collect();
@@ -162,15 +162,35 @@ impl Updating {
                 None => None,
             };
         }
+        self.take_rows(&keys, &step, &inputs, &number, retracts.as_ref(), out)
+    }
+
+    /// The one row that an aggregate without keys has over no rows, when the input has ended with none.
+    fn nothing(&mut self, out: &mut Output) -> Result<()> {
+        let inputs = self.spec.aggregation.inputs(&RecordBatch::new_empty(self.spec.input.clone()))?;
+        let step = self.step(&[], &Arrival { now: &[0], time: &[0], retracts: None })?;
+        self.take_rows(&[], &step, &inputs, &[], None, out)
+    }
+
+    /// Moves the functions on by rows: `number` is the group of each.
+    fn take_rows(
+        &mut self,
+        keys: &[ArrayRef],
+        step: &Step,
+        inputs: &Inputs,
+        number: &[usize],
+        retracts: Option<&BooleanArray>,
+        out: &mut Output,
+    ) -> Result<()> {
         let group: Option<UInt64Array> = (!self.first_sights.is_empty() || self.multiset.is_some())
             .then(|| number.iter().filter_map(|n| step.serial.get(*n).copied()).collect::<Vec<_>>().into());
         let sights = match &group {
-            Some(group) => self.first_sights(group, &inputs, retracts.as_ref())?,
+            Some(group) => self.first_sights(group, inputs, retracts)?,
             None => Vec::new(),
         };
         let recomputed = match (&mut self.multiset, &group) {
             (Some(multiset), Some(group)) => {
-                multiset.take(group, &inputs, retracts.as_ref())?;
+                multiset.take(group, inputs, retracts)?;
                 multiset.results(&self.spec.functions, &step.serial)?
             }
             _ => Vec::new(),
@@ -190,11 +210,11 @@ impl Updating {
                 });
             }
             let filter = inputs.filters.get(i).and_then(Option::as_ref);
-            let (appended, retracted) = signs(filter, retracts.as_ref())?;
+            let (appended, retracted) = signs(filter, retracts)?;
             Ok(Advance::By { arguments, appended, retracted })
         };
         let advance: Vec<Advance> = functions.iter().enumerate().map(|(i, f)| news(i, f)).collect::<Result<_>>()?;
-        self.finish(&keys, &step, &number, &advance, out)
+        self.finish(keys, step, number, &advance, out)
     }
 
     fn first_sights(
@@ -275,7 +295,7 @@ impl Updating {
         let dated = || all.iter().zip(newest.iter().zip(&count));
         let expired: Vec<u32> = dated().filter(|(_, (t, c))| **t < limit && **c > 0).map(|(r, _)| *r).collect();
         let live: Vec<u32> = dated().filter(|(_, (t, c))| **t >= limit && **c > 0).map(|(r, _)| *r).collect();
-        for rows in expired.chunks(ROWS_PER_EMIT) {
+        for rows in expired.chunks(ROWS_PER_EMIT).filter(|_| !self.spec.windowed) {
             let mut results = Vec::with_capacity(self.spec.functions.len());
             let mut from = FUNCTIONS;
             for function in self.spec.functions.iter() {
@@ -416,6 +436,9 @@ impl Operator for Updating {
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark> {
         if let Some(limit) = self.expiry.due(watermark) {
             self.sweep(limit, out)?;
+        }
+        if watermark == WATERMARK_MAX && self.is_global() && self.groups.is_empty() {
+            self.nothing(out)?;
         }
         Ok(watermark)
     }

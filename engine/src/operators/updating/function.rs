@@ -169,7 +169,12 @@ fn advance(
     }
     match news {
         News::States(states) => sum.merge_batch(states, number, groups)?,
-        News::Rows { arguments, appended, .. } => sum.update_batch(arguments, number, *appended, groups)?,
+        News::Rows { arguments, appended, .. } => {
+            // Without a filter, it takes a group without rows for one that has had a value too.
+            let of_none = BooleanArray::from(Vec::<bool>::new());
+            let appended = if number.is_empty() { Some(&of_none) } else { *appended };
+            sum.update_batch(arguments, number, appended, groups)?;
+        }
     }
     let state = sum.state(EmitTo::All)?;
     let News::Rows { arguments, retracted: Some(retracted), .. } = news else { return Ok(state) };

@@ -14,7 +14,7 @@ use crate::operators::spec::{Properties, Spec};
 use crate::operators::window::show_duration;
 
 /// `GROUP BY` without a window. *Shape* out: the keys, then the results. Event time of a row: the newest of its group.
-/// Without keys there is no row before the first one comes in.
+/// Without keys there is no row before the first one comes in, or the input ends.
 #[derive(Debug, Clone)]
 pub struct UpdatingAggregate {
     pub(super) aggregation: Arc<Aggregation>,
@@ -25,6 +25,8 @@ pub struct UpdatingAggregate {
     pub(super) keep: i64,
     /// Whether input rows may take back earlier ones.
     pub(super) retracting: bool,
+    /// Whether groups are of windows: they are dropped when those have closed, and take nothing back.
+    pub(super) windowed: bool,
 }
 
 impl UpdatingAggregate {
@@ -48,7 +50,13 @@ impl UpdatingAggregate {
             (false, true) => ttl.saturating_mul(2),
             (false, false) => ttl,
         };
-        Ok(Self { aggregation, functions: Arc::new(functions), input, schema, keep, retracting })
+        Ok(Self { aggregation, functions: Arc::new(functions), input, schema, keep, retracting, windowed: false })
+    }
+
+    /// One over rows with their windows, `width` nanoseconds long, among the keys. The event time of a row is its window's
+    /// last nanosecond.
+    pub fn of_windows(aggregation: Arc<Aggregation>, input: SchemaRef, schema: SchemaRef, width: i64) -> Result<Self> {
+        Ok(Self { windowed: true, ..Self::new(aggregation, input, schema, width, false)? })
     }
 
     fn keeps_rows(&self) -> bool {

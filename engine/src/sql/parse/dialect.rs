@@ -3,8 +3,11 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::sql::window_table::is_word;
 
 /// Above `*` and `||` (40), below `::` (50).
 const JSON_PRECEDENCE: u8 = 45;
@@ -44,6 +47,19 @@ impl Dialect for PipelineDialect {
             Token::Arrow | Token::LongArrow | Token::HashArrow | Token::HashLongArrow | Token::Question
         );
         is_json.then_some(Ok(JSON_PRECEDENCE))
+    }
+
+    /// `EMIT` of `FROM t EMIT EVERY ...` is no name for `t`.
+    fn is_table_factor_alias(&self, explicit: bool, word: &Keyword, parser: &mut Parser) -> bool {
+        let next = |n: usize, word: &str| is_word(&parser.peek_nth_token_ref(n).token, word);
+        let emits = is_word(&parser.get_current_token().token, "emit")
+            && (next(0, "every") || (next(0, "on") && next(1, "window") && next(2, "close")));
+        explicit || (!emits && GenericDialect.is_table_factor_alias(explicit, word, parser))
+    }
+
+    /// For `FOR SYSTEM_TIME AS OF`.
+    fn supports_table_versioning(&self) -> bool {
+        true
     }
 
     as_generic!(

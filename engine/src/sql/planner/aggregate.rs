@@ -21,6 +21,7 @@ use crate::sql::planner::refuse::refuse_unsupported;
 impl Planner<'_> {
     pub(super) fn aggregate(&self, a: &logical_expr::Aggregate) -> Result<Plan> {
         let a = &without_repeated_keys(a);
+        let emit_every = self.emit_every.take();
         if let Some(grouped) = self.grouped_window_table(a)? {
             return Ok(grouped);
         }
@@ -28,8 +29,11 @@ impl Planner<'_> {
         let windows: Vec<(usize, WindowCall)> =
             a.group_expr.iter().enumerate().filter_map(|(i, e)| Some((i, WindowCall::of(e)?))).collect();
         match windows.as_slice() {
-            [] => self.unwindowed(a, input),
-            [(window_at, call)] => self.windowed(a, input, *window_at, call),
+            [] => match emit_every {
+                None => self.unwindowed(a, input),
+                Some(every) => Ok(self.held(self.updating_aggregate(a, input)?, a, every, false)),
+            },
+            [(window_at, call)] => self.windowed(a, input, *window_at, call, emit_every),
             many => Err(Error::Query(SqlError {
                 message: format!("{} windows in one GROUP BY; a query has one", many.len()),
                 fix: Some("write one INSERT INTO for each window".into()),
@@ -38,13 +42,23 @@ impl Planner<'_> {
         }
     }
 
-    fn windowed(&self, a: &logical_expr::Aggregate, input: Plan, window_at: usize, call: &WindowCall) -> Result<Plan> {
+    fn windowed(
+        &self,
+        a: &logical_expr::Aggregate,
+        input: Plan,
+        window_at: usize,
+        call: &WindowCall,
+        emit_every: Option<i64>,
+    ) -> Result<Plan> {
         if input.properties().updating {
             return Err(Error::Query(SqlError {
                 message: "a window over rows that are taken back again is not supported".into(),
                 fix: Some("window the input first, then aggregate or join its results".into()),
                 ..SqlError::default()
             }));
+        }
+        if let Some(every) = emit_every {
+            return self.early(a, input, window_at, call, every);
         }
         let schema = arrow(&a.schema);
         let aggregation = Arc::new(aggregation(a, Some(window_at))?);

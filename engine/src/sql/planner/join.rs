@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use datafusion::common::{DFSchema, JoinType, NullEquality};
-use datafusion::logical_expr::{self, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{self, Expr, ExprSchemable, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{cast, is_not_null};
 
 use super::interval::interval;
-use super::{Planner, arrow, physical};
+use super::{Planner, arrow, as_of, not_in, physical, refused_emit};
 use crate::error::{Error, Result, SqlError};
 use crate::operators::filter::Filter;
 use crate::operators::join::condition::{Condition, Residual};
@@ -27,9 +27,19 @@ impl Planner<'_> {
                 "let IN or EXISTS stand alone in WHERE, or joined to the other conditions by AND",
             ));
         }
+        if self.emit_every.get().is_some() {
+            return Err(refused_emit());
+        }
+        if let Some(mark) = as_of::marked(j) {
+            return self.as_of(j, mark);
+        }
         let mut left = self.convert(&j.left)?;
         let right = self.convert(&j.right)?;
         if j.null_aware {
+            let plain = left.properties().window.is_none() && right.properties().window.is_none();
+            if plain && j.on.len() == 1 && may_be_null(j)?.is_some() {
+                return self.convert(&not_in::over_nulls(j)?);
+            }
             left = not_null_keys(j, left)?;
         }
         let shape = Shape { join_type: j.join_type, schema: arrow(&j.schema) };
@@ -52,6 +62,8 @@ impl Planner<'_> {
         let keep = match self.interval(j).filter(|_| !updating.contains(&true)) {
             Some((lowest, highest)) => Keep::Interval { lowest, highest },
             None => match self.provider.catalog.updating_ttl.0 {
+                // The one row of the other side may change all rows at any time, however long ago it came.
+                _ if j.on.is_empty() => Keep::Always,
                 ttl if ttl > 0 => Keep::Ttl(ttl),
                 _ => Keep::Always,
             },
@@ -89,6 +101,7 @@ impl Planner<'_> {
                 };
                 (0..p.expr.len()).filter(|i| p.expr.get(*i).is_some_and(is_time)).collect()
             }
+            LogicalPlan::Join(j) if as_of::marked(j).is_some() => self.event_times(&j.left),
             _ => Vec::new(),
         }
     }
@@ -143,15 +156,27 @@ fn windowed(left: &Plan, right: &Plan) -> Result<bool> {
     }
 }
 
-/// `x NOT IN (...)` is not true where x is null; where the list may hold nulls it is refused.
-fn not_null_keys(j: &logical_expr::Join, mut left: Plan) -> Result<Plan> {
-    for (l, r) in &j.on {
+/// What `NOT IN` looks in, if it may be null.
+fn may_be_null(j: &logical_expr::Join) -> Result<Option<&Expr>> {
+    for (_, r) in &j.on {
         if r.nullable(j.right.schema())? {
-            return Err(refusal(
-                &format!("NOT IN over '{r}', which may be null: one null would take back all rows"),
-                "write NOT EXISTS (SELECT 1 FROM ... WHERE ...), or declare the column NOT NULL",
-            ));
+            return Ok(Some(r));
         }
+    }
+    Ok(None)
+}
+
+/// `x NOT IN (...)` is not true where x is null; where the list of each row, or window, may hold nulls it is refused.
+fn not_null_keys(j: &logical_expr::Join, mut left: Plan) -> Result<Plan> {
+    if let Some(r) = may_be_null(j)? {
+        let name = r.clone().unalias_nested().data.schema_name().to_string();
+        let name = name.rsplit('.').next().unwrap_or(&name);
+        return Err(refusal(
+            &format!("NOT IN over '{name}', which may be null, in windows or with a condition on the outer row"),
+            "write NOT EXISTS (SELECT 1 FROM ... WHERE ...), or declare the column NOT NULL",
+        ));
+    }
+    for (l, _) in &j.on {
         if l.nullable(j.left.schema())? {
             let schema = left.schema();
             left = left.over(Filter { predicate: is_not_null(physical(l, j.left.schema())?)?, schema });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
+use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -34,5 +35,8 @@ pub(super) fn optimize(plan: LogicalPlan, functions: &Functions) -> DfResult<Log
         Arc::new(PushDownFilter::new()),
         Arc::new(OptimizeProjections::new()),
     ]);
-    optimizer.optimize(plan, &OptimizerContext::new(), |_, _| {})
+    let mut options = ConfigOptions::default();
+    // The answer of a subquery changes as rows come: it is joined, not read once.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    optimizer.optimize(plan, &OptimizerContext::new_with_config_options(Arc::new(options)), |_, _| {})
 }
