@@ -132,8 +132,7 @@ impl Engine {
         let url = options.lake_url.clone().unwrap_or_else(|| options.data_dir.join("lake").display().to_string());
         let lake = Lake::open(&url, &options.lake_options).await?;
         let mut program = Program::default();
-        let mut functions = options.functions.clone();
-        functions.aggregate.extend(program.functions.aggregate.get("percentile_disc").cloned());
+        let functions = options.functions.clone();
         program.functions.add_all(&options.functions.scalar, &options.functions.aggregate);
         let batch = Batch::new(lake.clone(), options.clock.clone(), functions)?;
         Ok(Self {
@@ -314,6 +313,16 @@ impl Engine {
         limits: &QueryLimits,
     ) -> Result<SendableRecordBatchStream> {
         self.batch.query_stream(sql, parameters, limits).await
+    }
+
+    /// Replaces the views: named SELECTs that queries and rollups use like tables.
+    pub fn set_views(&self, views: BTreeMap<String, String>) {
+        self.batch.set_views(views);
+    }
+
+    /// The tables that a query reads, directly or through views. Parameters need no values.
+    pub fn tables_read(&self, sql: &str) -> Result<Vec<String>> {
+        self.batch.tables_read(sql)
     }
 
     /// Computes one day of a rollup and replaces that day's partition.

@@ -1,4 +1,4 @@
-//! The functions that SQL can call: DataFusion's, the window functions, JSON, `percentile_disc`.
+//! The functions that SQL can call: DataFusion's, the window functions, JSON, the calendar, `percentile_disc`, sketches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +16,10 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::analyzer::Analyzer;
 
+use super::calendar::calendar_functions;
 use super::json::{self, JsonOperators, JsonTypes};
 use super::percentile_disc::percentile_disc_udaf;
+use super::sketch::{sketch_aggregates, sketch_percentile};
 use crate::operators::window::window_type;
 
 /// The window functions, with the number of arguments that they need; `tumble`, `hop` and `cumulate` may have one more, an offset.
@@ -40,6 +42,16 @@ pub struct Functions {
     pub options: Arc<ConfigOptions>,
 }
 
+/// Our scalar functions that batch queries have too.
+pub fn own_scalars() -> Vec<Arc<ScalarUDF>> {
+    calendar_functions().into_iter().chain([sketch_percentile()]).collect()
+}
+
+/// Our aggregate functions.
+pub fn own_aggregates() -> Vec<Arc<AggregateUDF>> {
+    sketch_aggregates().into_iter().chain([percentile_disc_udaf()]).collect()
+}
+
 impl Default for Functions {
     fn default() -> Self {
         let mut functions = Self {
@@ -52,10 +64,15 @@ impl Default for Functions {
         };
         let windows = WINDOW_FUNCTIONS.iter().map(|(name, n)| Arc::new(ScalarUDF::from(WindowFunction::new(name, *n))));
         functions.planners.insert(0, Arc::new(JsonOperators));
-        for f in SessionStateDefaults::default_scalar_functions().into_iter().chain(windows).chain(json::functions()) {
+        for f in SessionStateDefaults::default_scalar_functions()
+            .into_iter()
+            .chain(windows)
+            .chain(json::functions())
+            .chain(own_scalars())
+        {
             functions.add_scalar(f);
         }
-        for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain([percentile_disc_udaf()]) {
+        for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain(own_aggregates()) {
             functions.add_aggregate(f);
         }
         for f in SessionStateDefaults::default_window_functions() {

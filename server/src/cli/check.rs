@@ -55,7 +55,7 @@ pub async fn run(args: CheckArgs) -> Result<()> {
 /// The files that were named, or all of the configuration.
 fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<SqlFile>> {
     let sql = &config.sql;
-    let all = [sql.pipelines.clone(), sql.rollups.clone(), sql.metrics.clone(), sql.reports.clone()];
+    let all = [sql.pipelines.clone(), sql.views.clone(), sql.rollups.clone(), sql.metrics.clone(), sql.reports.clone()];
     let mut files = Vec::new();
     for path in if paths.is_empty() { &all[..] } else { paths } {
         if path.is_file() {
@@ -135,6 +135,7 @@ async fn check_together(config: &Config, files: &[&SqlFile], dir: &Path, errors:
     local.lake = crate::config::Lake::default();
     let engine = Engine::open(local.engine_options(clock())).await?;
     adapt::register_messages(&engine)?;
+    engine.set_views(catalog::views(&config.sql.views)?);
     let named = |file: &SqlFile| files.iter().any(|f| same(&f.path, &file.path));
     let mut pipelines = catalog::pipelines(&config.sql.pipelines)?;
     pipelines.extend(
@@ -152,7 +153,7 @@ async fn check_together(config: &Config, files: &[&SqlFile], dir: &Path, errors:
         // Makes the tables that rollups and metrics read.
         engine.start().await?;
     }
-    let mut rollups = catalog::list(&config.sql.rollups)?;
+    let mut rollups = schedule::files(&config.sql.rollups)?;
     rollups.extend(
         files
             .iter()
@@ -165,19 +166,26 @@ async fn check_together(config: &Config, files: &[&SqlFile], dir: &Path, errors:
         let made = engine.rollup(&schedule::rollup(file), 0).await;
         errors.extend(made.err().filter(|_| named));
     }
+    let views = catalog::list(&config.sql.views)?;
     for file in files.iter().filter(|file| kind(file, config) == Kind::Query) {
-        let values = placeholders(file);
+        let values = placeholders(file, &views);
         let answer = engine.query(&file.sql, &values, &config.query_limits()).await;
         errors.extend(answer.err().map(|error| in_file(error, file)));
     }
     engine.close().await
 }
 
-/// Times for `$from` and `$to`; any other parameter is NULL, which has every type.
-fn placeholders(file: &SqlFile) -> BTreeMap<String, ScalarValue> {
-    let range = Range { from: 0, to: millstream::time::DAY }.parameters();
-    let value = |name: &String| range.get(name).cloned().unwrap_or(ScalarValue::Null);
-    file.parameters().into_iter().map(|name| (name.clone(), value(&name))).collect()
+/// What the server gives to every query; any other parameter is NULL, which has every type.
+fn placeholders(file: &SqlFile, views: &[SqlFile]) -> BTreeMap<String, ScalarValue> {
+    let mut given = Range { from: 0, to: millstream::time::DAY }.parameters();
+    for name in ["complete_through", "now"] {
+        given.insert(name.to_string(), ScalarValue::TimestampNanosecond(Some(0), None));
+    }
+    for (name, value) in [("tz", "UTC"), ("interval", "day"), ("breakdown", "")] {
+        given.insert(name.to_string(), ScalarValue::from(value));
+    }
+    let names = std::iter::once(file).chain(views).flat_map(SqlFile::parameters);
+    names.map(|name| (name.clone(), given.get(&name).cloned().unwrap_or(ScalarValue::Null))).collect()
 }
 
 fn in_file(error: Error, file: &SqlFile) -> Error {
@@ -208,8 +216,8 @@ mod tests {
         assert_eq!(count(Kind::Rollup), std::fs::read_dir(root.join("sql/rollups")).unwrap().count());
         assert_eq!(count(Kind::Alone), 0);
         assert!(files.iter().all(|file| file.title != file.name), "every file says what it is in its first line");
-        for file in files.iter().filter(|file| kind(file, &config) == Kind::Query) {
-            assert_eq!(file.parameters().into_iter().collect::<Vec<_>>(), ["from", "to"], "{}", file.name);
+        for metric in crate::metric::Metric::list(&config).unwrap() {
+            assert!(metric.parameters.values().all(|required| !required), "{} is asked without more", metric.file.name);
         }
     }
 }

@@ -8,6 +8,8 @@ mod counters;
 mod gate;
 mod ingest;
 mod metric;
+mod openapi;
+mod page_of_rows;
 mod problem;
 mod prometheus;
 mod sql;
@@ -53,6 +55,8 @@ pub struct App {
     pub live: Arc<Semaphore>,
     /// Turns true when the server is to stop: what streams must end.
     pub stopping: watch::Receiver<bool>,
+    /// Answers of metrics whose tables have not changed since.
+    pub answers: crate::metric::Cache,
 }
 
 impl App {
@@ -67,12 +71,13 @@ impl App {
         let permits = Semaphore::new(config.http.requests_max.min(Semaphore::MAX_PERMITS));
         let ingest = Service::new(engine.clone(), keys.clone(), config.ingest.clone(), stopping.clone());
         let live = Arc::new(Semaphore::new(dashboard::READERS_MAX));
-        Self { engine, config, keys, clock, counters: Counters::default(), ingest, permits, live, stopping }
+        let (counters, answers) = (Counters::default(), crate::metric::Cache::default());
+        Self { engine, config, keys, clock, counters, ingest, permits, live, stopping, answers }
     }
 
     /// The zone of days where nobody chooses another.
     pub fn zone(&self) -> &str {
-        "UTC"
+        &self.config.time_zone
     }
 }
 
@@ -81,7 +86,9 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(prometheus::metrics))
         .route("/api/v1/metrics", get(metric::catalogue))
+        .route("/api/v1/metrics/query", post(metric::query))
         .route("/api/v1/metrics/{name}", get(metric::answer))
+        .route("/api/v1/openapi.json", get(openapi::document))
         .route("/api/v1/sql", post(sql::query))
         .route("/api/v1/ingest/{table}", post(ingest::rows))
         // Outside the gate's bound: it answers also when everything else is busy.

@@ -64,7 +64,8 @@ fn errors_are_status_1_and_tell_the_fix() {
 #[test]
 fn help_shows_examples_and_is_a_success() {
     let dir = tempfile::tempdir().unwrap();
-    for command in ["demo", "serve", "run", "check", "explain", "sql", "ingest", "rollup", "report", "keys"] {
+    for command in ["demo", "serve", "run", "check", "explain", "sql", "ingest", "generate", "rollup", "report", "keys"]
+    {
         let output = millstream(&[command, "--help"], dir.path());
         assert!(output.status.success(), "{command}");
         assert!(text(&output.stdout).contains("Example"), "{command} has no example");

@@ -8,4 +8,5 @@ mod demo;
 mod http;
 mod ingest;
 mod keys;
+mod metrics;
 mod sending;

@@ -19,4 +19,5 @@ mod startup;
 mod streaming_is_batch;
 mod tables;
 mod tidy;
+mod time_zones;
 mod updating;

@@ -174,7 +174,8 @@ fn the_proto_describes_the_columns() {
     let error = schema_of("Nothing").unwrap_err().to_string();
     assert_eq!(
         error,
-        "configuration: unknown message 'Nothing'; the typed events are IdeEvent, WorkflowEvent, ApiEvent, AgentEvent, MarketplaceEvent"
+        "configuration: unknown message 'Nothing'; the typed events are IdeEvent, WorkflowEvent, ApiEvent, AgentEvent, MarketplaceEvent, \
+         SubscriptionEvent, PaymentEvent, PriceEvent, CostEvent, StorageEvent, IncidentEvent, IdentityEvent"
     );
 }
 
