@@ -14,6 +14,7 @@ use crate::connectors::ingest::{REJECTED, rejected_table};
 use crate::connectors::lake_sink::{LakeCommit, LakeSink, with_day};
 use crate::connectors::lake_source::LakeSource;
 use crate::connectors::memory::Memory;
+use crate::connectors::metadata::Origin;
 use crate::connectors::{Connector, blackhole::Blackhole, file_sink, stdout::Stdout};
 use crate::error::{Error, Result, SqlError};
 use crate::lake::{Lake, Owner};
@@ -115,7 +116,8 @@ impl Surroundings<'_> {
             loop {
                 let read = source.read()?;
                 let Some(batch) = read.batch else { break };
-                let (batch, rejected) = complete(table, batch)?;
+                let origin = Origin { producer: "", offset: 0, received_at: 0 };
+                let (batch, rejected) = complete(table, batch, &origin)?;
                 if let Some(row) = read.rejected.first().or(rejected.first()) {
                     return Err(Error::event("BAD_DATA", format!("lookup table {name}: {}", row.message)));
                 }
@@ -136,7 +138,7 @@ impl Surroundings<'_> {
                 ..SqlError::default()
             })),
             Connector::SingleFile(file) => Ok(Input::Bounded {
-                source: file.open(table.arriving.clone())?,
+                source: file.open_with(table.arriving.clone(), &table.metadata)?,
                 rate_limit: file.rate_limit,
                 fail_on_bad_data: file.fail_on_bad_data,
             }),
@@ -173,7 +175,7 @@ impl Surroundings<'_> {
         match &sink.connector {
             Connector::SingleFile(file) => plain(file_sink::open(file, schema.clone())),
             Connector::Memory => plain(Box::new(Memory::new(self.subscribers.get(&sink.name).cloned()))),
-            Connector::Stdout => plain(Box::new(Stdout)),
+            Connector::Stdout(lines) => plain(Box::new(Stdout(lines.clone()))),
             Connector::Blackhole => plain(Box::new(Blackhole)),
             Connector::Lake => self.lake_target(self.lake.ok_or_else(|| no_lake(pipeline))?, pipeline, schema),
             Connector::Ingest | Connector::Nexmark(_) => {

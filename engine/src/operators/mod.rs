@@ -11,6 +11,7 @@ pub mod distinct;
 pub mod expiry;
 pub mod failing;
 pub mod filter;
+pub mod from_changelog;
 pub mod graph;
 pub mod join;
 pub mod kept_rows;

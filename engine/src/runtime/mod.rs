@@ -8,6 +8,7 @@
 //!                  └──────────────── coordinator <─────────────────┘ ──> manifest, then commits
 //! ```
 
+pub mod changes;
 pub mod coordinator;
 pub mod lower;
 pub mod pipeline;

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::SchemaRef;
 
 use super::Result;
+use super::changes::applicable;
 use super::coordinator::Event;
 use super::pipeline::{Feed, Running};
 use super::stamp::Stamper;
 use crate::checkpoint::SourceState;
 use crate::connectors::ingest::rejected_batch;
 use crate::connectors::json::write_lines;
+use crate::connectors::metadata::Origin;
 use crate::connectors::{Rejected, Source};
 use crate::error::Error;
 use crate::log::{Log, LogBody, LogEntry, LogOffset, LogReader, Mark};
@@ -246,7 +249,7 @@ impl Sources {
             let arrived = self.readings.get(source).map_or(0, |r| r.state.opened_at);
             self.rejected(source, &rejected, arrived)?;
             match batch {
-                Some(batch) => self.rows(source, "", batch, arrived)?,
+                Some(batch) => self.rows(source, &Origin { producer: "", offset: 0, received_at: arrived }, batch)?,
                 None => {
                     if let Some(r) = self.readings.get_mut(source) {
                         r.ended = true;
@@ -295,7 +298,8 @@ impl Sources {
         match entry.body {
             LogBody::Rows(batch) => {
                 reading.heard.insert(entry.producer.clone(), (now, false));
-                self.rows(source, &entry.producer, batch, entry.received_at)
+                let (offset, received_at) = (entry.offset, entry.received_at);
+                self.rows(source, &Origin { producer: &entry.producer, offset, received_at }, batch)
             }
             LogBody::Idle => {
                 reading.heard.remove(&entry.producer);
@@ -310,9 +314,10 @@ impl Sources {
         }
     }
 
-    fn rows(&mut self, source: usize, partition: &str, batch: RecordBatch, arrived: i64) -> Result<()> {
+    fn rows(&mut self, source: usize, origin: &Origin<'_>, batch: RecordBatch) -> Result<()> {
         let Some(reading) = self.readings.get_mut(source) else { return Ok(()) };
-        let (batch, mut rejected) = complete(&reading.spec.table, batch)?;
+        let (partition, arrived) = (origin.producer, origin.received_at);
+        let (batch, mut rejected) = complete(&reading.spec.table, batch, origin)?;
         let future = reading.stamper.future;
         let stamped = reading.stamper.stamp(partition, batch, arrived)?;
         let future = reading.stamper.future - future;
@@ -345,7 +350,7 @@ impl Sources {
         self.counters.rejected.fetch_add(rows.len() as u64, std::sync::atomic::Ordering::Relaxed);
         if let Some(side) = reading.spec.rejected {
             let batch = rejected_batch(rows, arrived, |_| None)?;
-            return self.rows(side, "", batch, arrived);
+            return self.rows(side, &Origin { producer: "", offset: 0, received_at: arrived }, batch);
         }
         for row in rows.iter().take(3) {
             tracing::warn!("rejected: {} ({})", row.message, row.code);
@@ -443,8 +448,16 @@ impl Reading {
 
 /// The table's columns from the arriving ones: by name, null where one is new, generated ones computed.
 /// Rows with the generated columns, and those for which a generated column fails.
-pub fn complete(table: &Table, batch: RecordBatch) -> Result<(RecordBatch, Vec<Rejected>)> {
-    let arriving = if batch.schema_ref().fields() == table.arriving.fields() { batch } else { conform(table, &batch)? };
+pub fn complete(table: &Table, batch: RecordBatch, origin: &Origin<'_>) -> Result<(RecordBatch, Vec<Rejected>)> {
+    let same = |schema: &SchemaRef| batch.schema_ref().fields() == schema.fields();
+    let arriving = match (same(&table.inputs()), same(&table.arriving)) {
+        (true, _) => batch,
+        (false, true) => with_metadata(table, &batch, origin)?,
+        (false, false) => with_metadata(table, &conform(table, &batch)?, origin)?,
+    };
+    if table.changelog {
+        return applicable(table, arriving);
+    }
     let Some(expressions) = &table.columns else { return Ok((arriving, Vec::new())) };
     let compute = |b: &RecordBatch| -> Result<RecordBatch> {
         let columns =
@@ -465,6 +478,14 @@ pub fn complete(table: &Table, batch: RecordBatch) -> Result<(RecordBatch, Vec<R
     Ok((arrow::compute::concat_batches(&table.schema, &good)?, rejected))
 }
 
+/// The columns that arrived and those of `METADATA FROM`.
+fn with_metadata(table: &Table, batch: &RecordBatch, origin: &Origin<'_>) -> Result<RecordBatch> {
+    let metadata = table.metadata.iter().map(|(_, what)| origin.column(*what, batch.num_rows()));
+    let columns = batch.columns().iter().cloned().chain(metadata).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(table.inputs(), columns, &options)?)
+}
+
 fn conform(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
     let columns = table
         .arriving
@@ -478,7 +499,8 @@ fn conform(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(table.arriving.clone(), columns)?)
 }
 
-fn as_rejected(batch: &RecordBatch, code: &str, message: &str) -> Result<Vec<Rejected>> {
+/// Rows as rejected ones, as JSON.
+pub(super) fn as_rejected(batch: &RecordBatch, code: &str, message: &str) -> Result<Vec<Rejected>> {
     let row = |i: usize| {
         let mut raw = Vec::new();
         write_lines(&batch.slice(i, 1), &mut raw)?;

@@ -161,6 +161,13 @@ pub struct Column {
     pub metadata: Option<String>,
 }
 
+impl Column {
+    /// Whether it is in the data, not computed or added by the connector.
+    pub fn arrives(&self) -> bool {
+        self.generated.is_none() && self.metadata.is_none()
+    }
+}
+
 /// Reads all statements of a text.
 pub fn parse(source: Source<'_>) -> Result<Vec<Placed>> {
     let dialect = PipelineDialect;

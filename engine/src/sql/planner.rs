@@ -37,7 +37,9 @@ use super::parse::{Column, Place, Source, place_of, place_of_name};
 use super::plan::Plan;
 use super::planning_error;
 use crate::error::{Error, Result};
+use crate::operators::changelog;
 use crate::operators::filter::Filter;
+use crate::operators::from_changelog::FromChangelog;
 use crate::operators::project::Project;
 use crate::operators::union::Union;
 use optimize::optimize;
@@ -157,7 +159,16 @@ impl<'a> Planner<'a> {
                 let table = scan.table_name.table().to_string();
                 let all = scan.source.schema();
                 let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(|| (0..all.fields().len()).collect());
-                Ok(Plan::Scan { table, schema: Arc::new(all.project(&columns)?), columns })
+                let schema = Arc::new(all.project(&columns)?);
+                match self.provider.catalog.tables.get(&table) {
+                    Some(changed) if changed.changelog => {
+                        let envelope = changelog::envelope(&changed.schema);
+                        let changes = (0..envelope.fields().len()).collect();
+                        let scan = Plan::Scan { table, schema: envelope, columns: changes };
+                        Ok(scan.over(FromChangelog { columns, schema }))
+                    }
+                    _ => Ok(Plan::Scan { table, schema, columns }),
+                }
             }
             LogicalPlan::Projection(p) => {
                 for e in &p.expr {

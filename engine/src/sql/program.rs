@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::Query;
 
-use super::catalog::{Catalog, Table, UpdatingTtl};
+use super::catalog::{Catalog, Role, Table, UpdatingTtl};
 use super::functions::Functions;
 use super::parse::{Placed, Source, Statement, parse};
 use super::plan::Plan;
 use super::planner::{Planner, cast_to, reorder};
+use super::duration::show_intervals;
 use super::{memory_table, user_function};
 use crate::connectors::Connector;
 use crate::error::{Error, Result, SqlError};
@@ -91,7 +92,7 @@ impl Program {
                 let name = if self.previews == 1 { "stdout".into() } else { format!("stdout_{}", self.previews) };
                 let plan = Planner::new(source, &self.catalog, &self.functions).query(*query)?;
                 let plan = if plan.properties().updating { into_changelog(plan, Vec::new()) } else { plan };
-                let sink = inferred(&name, Connector::Stdout, plan.schema());
+                let sink = inferred(&name, Connector::Stdout(Default::default()), plan.schema());
                 self.pipelines.insert(name, Pipeline { sink, plan });
                 Ok(())
             }
@@ -123,7 +124,7 @@ impl Program {
             }));
         }
         if let Some(table) = self.catalog.tables.get(&name)
-            && !table.connector.can_write()
+            && !table.can_write()
         {
             return Err(Error::sql(format!("attempted to insert into table '{name}', but it is a source")));
         }
@@ -151,6 +152,9 @@ impl Program {
             }
         }
         let plan = changes(plan, &name, declared.as_ref())?;
+        if let Some(table) = &declared {
+            table.connector.check_columns(&name, &plan.schema())?;
+        }
         let sink = match declared {
             Some(table) => Table { schema: plan.schema(), ..table },
             None => inferred(&name, Connector::Lake, plan.schema()),
@@ -201,7 +205,7 @@ impl Program {
             }
             text.push_str(&format!("  parallelism: {workers} workers up to the first merge, then 1\n"));
         }
-        text
+        show_intervals(&text)
     }
 }
 
@@ -250,7 +254,9 @@ fn inferred(name: &str, connector: Connector, schema: SchemaRef) -> Table {
         idle_after: 0,
         future_skew: i64::MAX,
         changelog: false,
-        lookup: false,
+        lookup: None,
+        role: Role::Either,
+        metadata: Vec::new(),
         primary_key: Vec::new(),
     }
 }
