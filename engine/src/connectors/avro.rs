@@ -23,7 +23,10 @@ pub fn refuse_options(options: &mut Options) -> Result<()> {
     for (option, fix) in [
         ("avro.raw_datums", "drop it: a file holds its schema, which is read"),
         ("avro.confluent_schema_registry", "drop it: a file holds its schema, and nothing here speaks to a registry"),
-        ("avro.into_unstructured_json", "drop it, and declare the columns that you need; STRUCT and arrays are read as such"),
+        (
+            "avro.into_unstructured_json",
+            "drop it, and declare the columns that you need; STRUCT and arrays are read as such",
+        ),
     ] {
         if options.boolean(option)? == Some(true) {
             return Err(Error::Query(SqlError {

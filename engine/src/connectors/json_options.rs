@@ -63,7 +63,8 @@ impl JsonOptions {
         let line_bytes_max = framing(options)?;
         if options.boolean("json.confluent_schema_registry")? == Some(true) {
             return Err(Error::Query(SqlError {
-                message: "option 'json.confluent_schema_registry' is not supported: nothing here speaks to a registry".into(),
+                message: "option 'json.confluent_schema_registry' is not supported: nothing here speaks to a registry"
+                    .into(),
                 fix: Some("drop it, and declare the columns in CREATE TABLE".into()),
                 ..SqlError::default()
             }));
@@ -100,7 +101,9 @@ impl JsonOptions {
             [one] if one.name() == "value" && *one.data_type() == wanted => Ok(()),
             _ => Err(Error::Query(SqlError {
                 message: format!("table '{table}' with {option} must have exactly one column, value {word}"),
-                fix: Some(format!("declare ({word} is the whole line): CREATE TABLE {table} (value {word}) ...; take it apart in a view")),
+                fix: Some(format!(
+                    "declare ({word} is the whole line): CREATE TABLE {table} (value {word}) ...; take it apart in a view"
+                )),
                 ..SqlError::default()
             })),
         }

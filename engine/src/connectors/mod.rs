@@ -6,6 +6,7 @@
 //! | `single_file` | a file, once | a file | read again; cut back to the last checkpoint |
 //! | `lake` | a Delta table, once | a Delta table | committed once, by transaction version |
 //! | `nexmark` | made-up auction events | | computes where it was |
+//! | `postgres` | a table of PostgreSQL, once or from time to time | | a lookup table: from the checkpoint |
 //! | `memory` | | batches for an embedder | rows since the last checkpoint come again |
 //! | `stdout` | | JSON lines | rows since the last checkpoint come again |
 //! | `blackhole` | | nothing: counts | |
@@ -24,6 +25,7 @@ pub mod metadata;
 pub mod nexmark;
 pub mod options;
 pub mod parquet;
+pub mod postgres;
 pub mod single_file;
 pub mod stdout;
 
@@ -48,13 +50,15 @@ pub enum Connector {
     Memory,
     /// Made-up events of an online auction.
     Nexmark(nexmark::NexmarkOptions),
+    /// A table of PostgreSQL.
+    Postgres(postgres::PostgresOptions),
     /// Lines on standard output.
     Stdout(json_options::JsonOptions),
     /// Nothing.
     Blackhole,
 }
 
-const NAMES: &str = "ingest, single_file, lake, memory, nexmark, stdout, blackhole";
+const NAMES: &str = "ingest, single_file, lake, memory, nexmark, postgres, stdout, blackhole";
 
 impl Connector {
     /// Takes the connector and its own options; `table` names it in errors.
@@ -91,6 +95,7 @@ impl Connector {
                 Ok(Self::Memory)
             }
             "nexmark" => Ok(Self::Nexmark(nexmark::NexmarkOptions::from_options(options)?)),
+            "postgres" => Ok(Self::Postgres(postgres::PostgresOptions::from_options(table, options)?)),
             "stdout" => {
                 options.word("format", &["json"])?;
                 Ok(Self::Stdout(json_options::JsonOptions::from_options(options)?))
@@ -115,6 +120,7 @@ impl Connector {
             Self::Lake => "lake",
             Self::Memory => "memory",
             Self::Nexmark(_) => "nexmark",
+            Self::Postgres(_) => "postgres",
             Self::Stdout(_) => "stdout",
             Self::Blackhole => "blackhole",
         }
@@ -122,7 +128,7 @@ impl Connector {
 
     /// Whether a query can read from it.
     pub fn can_read(&self) -> bool {
-        matches!(self, Self::Ingest | Self::SingleFile(_) | Self::Lake | Self::Nexmark(_))
+        matches!(self, Self::Ingest | Self::SingleFile(_) | Self::Lake | Self::Nexmark(_) | Self::Postgres(_))
     }
 
     /// Whether its rows end, if it is read from.
@@ -132,7 +138,7 @@ impl Connector {
 
     /// Whether `INSERT INTO` can write to it.
     pub fn can_write(&self) -> bool {
-        !matches!(self, Self::Ingest | Self::Nexmark(_))
+        !matches!(self, Self::Ingest | Self::Nexmark(_) | Self::Postgres(_))
     }
 
     /// The columns that the connector itself knows, so that `CREATE TABLE` need not list them.
@@ -165,12 +171,15 @@ fn refuse_partitioning(table: &str, options: &mut Options) -> Result<()> {
         (None, None) => return Ok(()),
         (Some(pattern), None) if pattern == "%Y-%m-%d" => return Ok(()),
         (Some(_), None) => ("partitioning.time_pattern", "write '%Y-%m-%d', or leave it out"),
-        (_, Some(_)) => {
-            ("partitioning.fields", "leave it out: each file has its columns' least and greatest values, by which readers skip it")
-        }
+        (_, Some(_)) => (
+            "partitioning.fields",
+            "leave it out: each file has its columns' least and greatest values, by which readers skip it",
+        ),
     };
     Err(Error::Query(SqlError {
-        message: format!("table '{table}' cannot have this '{option}': Delta tables here are partitioned by the day of the event time"),
+        message: format!(
+            "table '{table}' cannot have this '{option}': Delta tables here are partitioned by the day of the event time"
+        ),
         fix: Some(fix.into()),
         ..SqlError::default()
     }))

@@ -99,11 +99,13 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         owner: &owner,
     };
     let assembled = assemble(&program, &around)?;
+    let reloads = assembled.pipelines.iter().flat_map(|p| p.plan.lookups()).any(|l| l.reloads());
     let runtime = Runtime::start(Setup {
         sources: assembled.sources,
         pipelines: assembled.pipelines,
         workers: options.workers,
-        interval: options.state_dir.as_ref().map(|_| options.checkpoint_interval),
+        // Without a state directory barriers are only for lookup tables, which reload at them.
+        interval: (options.state_dir.is_some() || reloads).then_some(options.checkpoint_interval),
         checkpoints,
         restored,
         log: None,

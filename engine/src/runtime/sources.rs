@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use super::Result;
 use super::changes::applicable;
 use super::coordinator::Event;
+use super::lookups::refresh;
 use super::pipeline::{Feed, Running};
 use super::stamp::Stamper;
 use crate::checkpoint::SourceState;
@@ -21,6 +22,7 @@ use crate::connectors::metadata::Origin;
 use crate::connectors::{Rejected, Source};
 use crate::error::Error;
 use crate::log::{Log, LogBody, LogEntry, LogOffset, LogReader, Mark};
+use crate::operators::join::lookup::Lookup;
 use crate::planted::{self, Bug};
 use crate::sql::catalog::Table;
 use crate::time::{Clock, WATERMARK_MIN, Watermark};
@@ -112,6 +114,8 @@ pub struct Sources {
     idle_checked_at: i64,
     /// Whether every bounded source was read to its end.
     bounded_ended: bool,
+    /// Lookup tables that are read again from time to time.
+    lookups: Vec<Lookup>,
 }
 
 impl Sources {
@@ -163,6 +167,7 @@ impl Sources {
             events,
             counters,
             idle_checked_at: now,
+            lookups: Vec::new(),
             bounded_ended: false,
         })
     }
@@ -170,6 +175,11 @@ impl Sources {
     /// Tells the pipelines where the restored watermarks are.
     pub fn begin(&mut self) -> Result<()> {
         (0..self.readings.len()).try_for_each(|source| self.send_watermark(source))
+    }
+
+    /// With lookup tables to read again from time to time.
+    pub fn refreshing(self, lookups: Vec<Lookup>) -> Self {
+        Self { lookups, ..self }
     }
 
     /// Reads until told to end.
@@ -218,6 +228,8 @@ impl Sources {
             self.read_log(LOG_WAIT, through, usize::MAX)?;
         }
         self.counters.dirty.store(false, std::sync::atomic::Ordering::Relaxed);
+        // All workers have passed the barrier before, and look for new rows at this one.
+        refresh(&self.lookups, self.clock.now());
         self.feed_all(&Feed::Barrier(checkpoint))?;
         let mut sources = BTreeMap::new();
         for r in &mut self.readings {

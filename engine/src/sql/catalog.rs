@@ -371,7 +371,8 @@ fn metadata(
         };
         if *field.data_type() != what.data_type() {
             let (wanted, have) = (sql_type(&what.data_type()), sql_type(field.data_type()));
-            let message = format!("incorrect data type for metadata field '{key}'; expected {wanted}, but found {have}");
+            let message =
+                format!("incorrect data type for metadata field '{key}'; expected {wanted}, but found {have}");
             return Err(source.error(place, message, Some(format!("declare column '{}' {wanted}", field.name()))));
         }
         found.push((field.as_ref().clone(), *what));

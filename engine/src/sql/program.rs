@@ -7,11 +7,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::Query;
 
 use super::catalog::{Catalog, Role, Table, UpdatingTtl};
+use super::duration::show_intervals;
 use super::functions::Functions;
 use super::parse::{Placed, Source, Statement, parse};
 use super::plan::Plan;
 use super::planner::{Planner, cast_to, reorder};
-use super::duration::show_intervals;
 use super::{memory_table, user_function};
 use crate::connectors::Connector;
 use crate::error::{Error, Result, SqlError};

@@ -78,21 +78,28 @@ impl Lookup {
         *loaded = Some(Loaded { rows, at, version });
     }
 
-    /// Takes rows of a checkpoint, if they have the table's columns.
-    pub fn restore(&self, rows: RecordBatch, at: i64) {
-        if self.source.get().is_some_and(|s| s.schema.fields() == rows.schema_ref().fields()) {
+    /// Takes rows of a checkpoint, if they have the table's columns; whether they have.
+    pub fn restore(&self, rows: RecordBatch, at: i64) -> bool {
+        let fits = self.source.get().is_some_and(|s| s.schema.fields() == rows.schema_ref().fields());
+        if fits {
             self.load(rows, at);
         }
+        fits
     }
 
-    /// Reads the rows anew if there are none yet, or if they are older than they may be.
-    pub fn refresh(&self, now: i64) -> Result<()> {
-        let Some(source) = self.source.get() else { return Ok(()) };
-        let age = self.loaded.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|l| now.saturating_sub(l.at));
-        if age.is_none_or(|age| source.ttl.is_some_and(|ttl| age >= ttl)) {
-            self.load((source.fetch)()?, now);
+    /// Reads the rows anew.
+    pub fn fetch(&self, now: i64) -> Result<()> {
+        match self.source.get() {
+            Some(source) => self.load((source.fetch)()?, now),
+            None => return Err(Error::Bug(format!("lookup table {} has no source", self.table))),
         }
         Ok(())
+    }
+
+    /// Whether its rows are older than they may be.
+    pub fn is_stale(&self, now: i64) -> bool {
+        let ttl = self.source.get().and_then(|s| s.ttl);
+        ttl.is_some_and(|ttl| self.loaded().is_ok_and(|loaded| now.saturating_sub(loaded.at) >= ttl))
     }
 
     /// Whether its rows are read again from time to time.
