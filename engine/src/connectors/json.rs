@@ -63,9 +63,11 @@ impl<R: BufRead + Send> JsonSource<R> {
                 position: self.line,
                 code: "LINE_TOO_LONG".into(),
                 message: format!(
-                    "{}:{}: a line of over {most} bytes, of which the first {CUT_BYTES} are kept; is it one JSON object a line? \
-                     if so, raise 'framing.newline.max_length'",
-                    self.name, self.line
+                    "{}:{}: a line of over {most} bytes, of which the first {} are kept; if it is one event, raise \
+                     'framing.newline.max_length'",
+                    self.name,
+                    self.line,
+                    end - start
                 ),
                 raw: lines.text.get(start..end).unwrap_or_default().to_vec(),
             });

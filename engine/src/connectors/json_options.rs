@@ -102,7 +102,7 @@ impl JsonOptions {
             _ => Err(Error::Query(SqlError {
                 message: format!("table '{table}' with {option} must have exactly one column, value {word}"),
                 fix: Some(format!(
-                    "declare ({word} is the whole line): CREATE TABLE {table} (value {word}) ...; take it apart in a view"
+                    "declare it as CREATE TABLE {table} (value {word}), and take the line apart in a view"
                 )),
                 ..SqlError::default()
             })),

@@ -63,6 +63,14 @@ const NAMES: &str = "ingest, single_file, lake, memory, nexmark, postgres, stdou
 impl Connector {
     /// Takes the connector and its own options; `table` names it in errors.
     pub fn from_options(table: &str, options: &mut Options) -> Result<Self> {
+        let profile = options.text("connection_profile")?;
+        if profile.is_some() {
+            return Err(Error::Query(SqlError {
+                message: format!("table '{table}' names a connection_profile, and there are none here"),
+                fix: Some("write the profile's options into this WITH (...)".into()),
+                ..SqlError::default()
+            }));
+        }
         let Some(name) = options.text("connector")? else {
             return Err(Error::Query(SqlError {
                 message: format!("table '{table}' has no connector"),
@@ -70,13 +78,6 @@ impl Connector {
                 ..SqlError::default()
             }));
         };
-        if options.text("connection_profile")?.is_some() {
-            return Err(Error::Query(SqlError {
-                message: format!("table '{table}' names a connection_profile, and there are none here"),
-                fix: Some("write the profile's options into this WITH (...)".into()),
-                ..SqlError::default()
-            }));
-        }
         match name.as_str() {
             "ingest" => {
                 // Its server decodes JSON, typed events and Arrow alike; rows that it cannot decode are rejected.

@@ -20,9 +20,10 @@ use crate::connectors::{Connector, Source, blackhole::Blackhole, file_sink, stdo
 use crate::error::{Error, Result, SqlError};
 use crate::lake::{Lake, Owner};
 use crate::operators::join::lookup::LookupSource;
+use crate::runtime::complete::complete;
 use crate::runtime::pipeline::{PipelineSpec, Target};
 use crate::runtime::sides::{Sides, late_schema};
-use crate::runtime::sources::{Input, SourceSpec, complete};
+use crate::runtime::sources::{Input, SourceSpec};
 use crate::sql::catalog::Table;
 use crate::sql::plan::Plan;
 use crate::sql::program::{Program, rejected_stream};

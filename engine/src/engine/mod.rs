@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun};
 pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, Status, TableInfo};
 pub use rebuild::Rebuilt;
-pub use run::{RunOptions, RunSummary, check, explain, run_file};
+pub use run::{RunOptions, RunSummary, check, explain, run_file, warnings};
 
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoints, Manifest};
@@ -34,7 +34,7 @@ use crate::connectors::Connector;
 use crate::connectors::Rejected;
 use crate::connectors::ingest::{REJECTED_ID, rejected_batch, rejected_table};
 use crate::connectors::memory::QUEUE_BATCHES;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlError};
 use crate::fs::{DirLock, DiskFs, Fs, lock_dir, write_atomic};
 use crate::lake::{Lake, Maintenance, MaintenanceReport, Owner};
 use crate::log::{Log, LogOptions, Mark, NewEntry, Sequence};
@@ -162,6 +162,11 @@ impl Engine {
             return Err(Error::Config("pipelines are running; execute SQL before start".into()));
         }
         locked(&self.program).execute(sql, file)
+    }
+
+    /// What the SQL may not mean, though it runs: state that grows for ever.
+    pub fn warnings(&self) -> Vec<SqlError> {
+        locked(&self.program).warnings.clone()
     }
 
     /// The rows of a table with `connector = 'memory'`, from [`Engine::start`] on. A slow reader slows the pipeline.

@@ -5,7 +5,7 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StructArray};
 use arrow::compute::filter_record_batch;
 
 use super::Result;
-use super::sources::as_rejected;
+use super::complete::as_rejected;
 use crate::connectors::Rejected;
 use crate::error::Error;
 use crate::operators::from_changelog::effect;

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod changes;
+pub mod complete;
 pub mod coordinator;
 pub mod lookups;
 pub mod lower;

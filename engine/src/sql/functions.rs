@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::Result as DfResult;
 use datafusion::common::exec_err;
 use datafusion::common::plan_err;
@@ -18,6 +18,7 @@ use datafusion::optimizer::analyzer::Analyzer;
 
 use super::json::{self, JsonOperators, JsonTypes};
 use super::percentile_disc::percentile_disc_udaf;
+use super::planner::ROW_TIME;
 use crate::operators::window::window_type;
 
 /// The window functions, with the number of arguments that they need; `tumble`, `hop` and `cumulate` may have one more, an offset.
@@ -55,6 +56,7 @@ impl Default for Functions {
         for f in SessionStateDefaults::default_scalar_functions().into_iter().chain(windows).chain(json::functions()) {
             functions.add_scalar(f);
         }
+        functions.add_scalar(Arc::new(ScalarUDF::from(RowTime(Signature::nullary(Volatility::Volatile)))));
         for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain([percentile_disc_udaf()]) {
             functions.add_aggregate(f);
         }
@@ -94,6 +96,28 @@ impl Functions {
         for name in f.aliases().iter().chain([&f.name().to_string()]) {
             self.aggregate.insert(name.clone(), f.clone());
         }
+    }
+}
+
+/// `row_time()`: a mark that the planner replaces by a column, never called.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RowTime(Signature);
+
+impl ScalarUDFImpl for RowTime {
+    fn name(&self) -> &str {
+        ROW_TIME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Timestamp(TimeUnit::Nanosecond, None))
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        exec_err!("row_time() is only allowed in a query over rows with an event time")
     }
 }
 

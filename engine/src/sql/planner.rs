@@ -10,6 +10,7 @@ mod output;
 mod over;
 mod provider;
 mod refuse;
+mod row_time;
 mod sort;
 mod time_column;
 mod unnest;
@@ -46,6 +47,7 @@ use optimize::optimize;
 pub use output::{cast_to, reorder};
 use provider::{Provider, StreamTable};
 use refuse::{refuse_unsupported, refused};
+pub use row_time::ROW_TIME;
 
 /// Plans queries of one text against a catalog.
 pub struct Planner<'a> {
@@ -67,7 +69,8 @@ impl<'a> Planner<'a> {
     /// A view's logical plan.
     pub fn view(&self, query: Query) -> Result<LogicalPlan> {
         let place = place_of(&query);
-        self.to_rel().sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| self.error(e, place))
+        let plan = self.to_rel().sql_statement_to_plan(ast::Statement::Query(Box::new(query)));
+        plan.and_then(|plan| row_time::resolve(self.provider.catalog, plan)).map_err(|e| self.error(e, place))
     }
 
     /// A query's operators.

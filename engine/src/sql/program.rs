@@ -28,6 +28,8 @@ pub struct Program {
     pub functions: Functions,
     /// By name, which is the sink's.
     pub pipelines: BTreeMap<String, Pipeline>,
+    /// What runs but may not be meant, with the statement's place: state that grows for ever.
+    pub warnings: Vec<SqlError>,
     previews: usize,
 }
 
@@ -72,7 +74,7 @@ impl Program {
                 let name = table.name.clone();
                 self.catalog.create(source, &self.functions, place, table)?;
                 match query {
-                    Some(query) => self.insert(source, name, &[], *query),
+                    Some(query) => self.insert(source, place, name, &[], *query),
                     None => Ok(()),
                 }
             }
@@ -86,11 +88,12 @@ impl Program {
             }
             Statement::CreateFunction(f) => user_function::create(source, &self.catalog, &mut self.functions, place, f),
             Statement::Set { name, value } => self.catalog.set(&name, value),
-            Statement::Insert { table, columns, query } => self.insert(source, table, &columns, *query),
+            Statement::Insert { table, columns, query } => self.insert(source, place, table, &columns, *query),
             Statement::Query(query) => {
                 self.previews += 1;
                 let name = if self.previews == 1 { "stdout".into() } else { format!("stdout_{}", self.previews) };
                 let plan = Planner::new(source, &self.catalog, &self.functions).query(*query)?;
+                self.warn(source, place, &plan);
                 let plan = if plan.properties().updating { into_changelog(plan, Vec::new()) } else { plan };
                 let sink = inferred(&name, Connector::Stdout(Default::default()), plan.schema());
                 self.pipelines.insert(name, Pipeline { sink, plan });
@@ -99,7 +102,20 @@ impl Program {
         }
     }
 
-    fn insert(&mut self, source: Source<'_>, name: String, columns: &[String], query: Query) -> Result<()> {
+    /// Keeps what a plan warns of.
+    fn warn(&mut self, source: Source<'_>, place: (u64, u64), plan: &Plan) {
+        let warnings = plan.warnings().into_iter().map(|warning| source.error(Some(place), warning, None));
+        self.warnings.extend(warnings.filter_map(|e| if let Error::Query(e) = e { Some(e) } else { None }));
+    }
+
+    fn insert(
+        &mut self,
+        source: Source<'_>,
+        place: (u64, u64),
+        name: String,
+        columns: &[String],
+        query: Query,
+    ) -> Result<()> {
         if let Some(wanted) = self.catalog.memory.get(&name).cloned() {
             if self.catalog.views.contains_key(&name) {
                 return Err(Error::Query(SqlError {
@@ -116,6 +132,7 @@ impl Program {
             return Err(Error::sql(format!("attempted to insert into '{name}', but it is a view")));
         }
         let mut plan = Planner::new(source, &self.catalog, &self.functions).query(query)?;
+        self.warn(source, place, &plan);
         if plan.sources().contains(&name) {
             return Err(Error::Query(SqlError {
                 message: format!("INSERT INTO {name} reads what it writes"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use datafusion::scalar::ScalarValue;
-use millstream::{Engine, Error, Result, engine};
+use millstream::{Engine, Error, Result, SqlError, engine};
 
 use super::{Place, clock};
 use crate::catalog::{self, SqlFile};
@@ -32,14 +32,18 @@ pub struct CheckArgs {
     place: Place,
 }
 
-/// Prints every error to stderr; the last one says how many.
+/// Prints every warning and error to stderr; the last one says how many.
 pub async fn run(args: CheckArgs) -> Result<()> {
     let config = args.place.load()?;
     let files = files(&args.paths, &config)?;
     if files.is_empty() {
         return Err(Error::Config("there is no .sql file here; name files or folders to check".into()));
     }
-    let errors = check(&config, &files).await?;
+    let mut warnings = Vec::new();
+    let errors = check(&config, &files, &mut warnings).await?;
+    for warning in &warnings {
+        eprintln!("warning: {warning}");
+    }
     for error in &errors {
         eprintln!("error: {error}");
     }
@@ -113,15 +117,16 @@ fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-async fn check(config: &Config, files: &[SqlFile]) -> Result<Vec<Error>> {
+async fn check(config: &Config, files: &[SqlFile], warnings: &mut Vec<SqlError>) -> Result<Vec<Error>> {
     let mut errors = Vec::new();
     let (alone, together): (Vec<&SqlFile>, Vec<&SqlFile>) = files.iter().partition(|f| kind(f, config) == Kind::Alone);
     for file in alone {
         errors.extend(engine::check(&file.sql, &shown(file)));
+        warnings.extend(engine::warnings(&file.sql, &shown(file)));
     }
     if !together.is_empty() {
         let dir = std::env::temp_dir().join(format!("millstream-check-{}", uuid::Uuid::new_v4()));
-        let outcome = check_together(config, &together, &dir, &mut errors).await;
+        let outcome = check_together(config, &together, &dir, &mut errors, warnings).await;
         // What is left in the temporary folder hurts nobody.
         let _ = std::fs::remove_dir_all(&dir);
         outcome?;
@@ -129,7 +134,13 @@ async fn check(config: &Config, files: &[SqlFile]) -> Result<Vec<Error>> {
     Ok(errors)
 }
 
-async fn check_together(config: &Config, files: &[&SqlFile], dir: &Path, errors: &mut Vec<Error>) -> Result<()> {
+async fn check_together(
+    config: &Config,
+    files: &[&SqlFile],
+    dir: &Path,
+    errors: &mut Vec<Error>,
+    warnings: &mut Vec<SqlError>,
+) -> Result<()> {
     let mut local = config.clone();
     local.data_dir = dir.to_path_buf();
     local.lake = crate::config::Lake::default();
@@ -148,6 +159,7 @@ async fn check_together(config: &Config, files: &[&SqlFile], dir: &Path, errors:
         // What an unnamed file lacks is told where it is missed.
         errors.extend(engine.execute(&file.sql, &shown(file)).await.err().filter(|_| named(file)));
     }
+    warnings.extend(engine.warnings());
     if errors.is_empty() {
         // Makes the tables that rollups and metrics read.
         engine.start().await?;

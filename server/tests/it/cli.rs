@@ -121,3 +121,22 @@ fn run_counts_what_it_read_and_wrote() {
     let plan = millstream(&["explain", "p.sql"], dir.path());
     assert!(plan.status.success() && !plan.stdout.is_empty(), "{}", text(&plan.stderr));
 }
+
+#[test]
+fn check_warns_of_state_that_grows_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let sql = "CREATE TABLE t (k TEXT) WITH (connector = 'ingest');
+CREATE TABLE o WITH (connector = 'lake', format = 'debezium_json');
+SET updating_ttl = 0;
+INSERT INTO o SELECT k, count(*) AS n FROM t GROUP BY k;
+";
+    std::fs::write(dir.path().join("p.sql"), sql).unwrap();
+    let output = millstream(&["check", "p.sql"], dir.path());
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.starts_with("warning: p.sql:4:1: the state of 'updating "), "{stderr}");
+    assert!(stderr.contains("grows with every new key"), "{stderr}");
+    assert!(stderr.contains("\n  INSERT INTO o SELECT k, count(*) AS n FROM t GROUP BY k;\n  ^\n"), "{stderr}");
+    std::fs::write(dir.path().join("p.sql"), sql.replace("SET updating_ttl = 0;", "")).unwrap();
+    assert!(!text(&millstream(&["check", "p.sql"], dir.path()).stderr).contains("warning"));
+}

@@ -6,6 +6,7 @@ mod bad_sql;
 mod crash;
 mod crash_files;
 mod ddl;
+mod debezium;
 mod embed;
 mod formats;
 mod lateness;
