@@ -16,8 +16,8 @@ pub fn complete(table: &Table, batch: RecordBatch, origin: &Origin<'_>) -> Resul
     let same = |schema: &SchemaRef| batch.schema_ref().fields() == schema.fields();
     let arriving = match (same(&table.inputs()), same(&table.arriving)) {
         (true, _) => batch,
-        (false, true) => with_metadata(table, &batch, origin)?,
-        (false, false) => with_metadata(table, &conform(table, &batch)?, origin)?,
+        (false, true) => with_metadata(table, &batch, &batch, origin)?,
+        (false, false) => with_metadata(table, &conform(table, &batch)?, &batch, origin)?,
     };
     if table.changelog {
         return applicable(table, arriving);
@@ -42,10 +42,15 @@ pub fn complete(table: &Table, batch: RecordBatch, origin: &Origin<'_>) -> Resul
     Ok((arrow::compute::concat_batches(&table.schema, &good)?, rejected))
 }
 
-/// The columns that arrived and those of `METADATA FROM`.
-fn with_metadata(table: &Table, batch: &RecordBatch, origin: &Origin<'_>) -> Result<RecordBatch> {
-    let metadata = table.metadata.iter().map(|(_, what)| origin.column(*what, batch.num_rows()));
-    let columns = batch.columns().iter().cloned().chain(metadata).collect();
+/// The columns that arrived and those of `METADATA FROM`, which rows of a raw table hold already.
+fn with_metadata(table: &Table, batch: &RecordBatch, raw: &RecordBatch, origin: &Origin<'_>) -> Result<RecordBatch> {
+    let mut columns = batch.columns().to_vec();
+    for (field, what) in &table.metadata {
+        columns.push(match raw.column_by_name(field.name()) {
+            Some(kept) => arrow::compute::cast(kept, field.data_type())?,
+            None => origin.column(*what, batch.num_rows()),
+        });
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(table.inputs(), columns, &options)?)
 }
