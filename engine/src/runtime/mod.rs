@@ -14,6 +14,8 @@ pub mod pipeline;
 pub mod sides;
 pub mod sources;
 pub mod stamp;
+#[cfg(test)]
+mod state_size;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -12,7 +12,8 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{
-    AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
+    AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    WindowUDF,
 };
 use datafusion::optimizer::analyzer::Analyzer;
 
@@ -108,7 +109,8 @@ struct WindowFunction {
 impl WindowFunction {
     fn new(name: &'static str, arguments: usize) -> Self {
         // Volatile, so that no optimizer rule evaluates or merges it.
-        Self { name, arguments, signature: Signature::variadic_any(Volatility::Volatile) }
+        let any = vec![TypeSignature::VariadicAny, TypeSignature::Nullary];
+        Self { name, arguments, signature: Signature::one_of(any, Volatility::Volatile) }
     }
 }
 

@@ -2,6 +2,7 @@
 //! that hold for endless inputs), then our [`Plan`].
 
 mod aggregate;
+mod distinct_on;
 mod interval;
 mod join;
 mod lookup;
