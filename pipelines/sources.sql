@@ -43,3 +43,31 @@ CREATE TABLE otel_metrics (
   values_counted BIGINT, service TEXT, user_id TEXT, session_id TEXT, properties TEXT,
   WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
 ) WITH (connector = 'ingest');
+
+CREATE TABLE subscription_events (
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest', message = 'SubscriptionEvent');
+
+CREATE TABLE payment_events (
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest', message = 'PaymentEvent');
+
+CREATE TABLE price_events (
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest', message = 'PriceEvent');
+
+CREATE TABLE cost_events (
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest', message = 'CostEvent');
+
+CREATE TABLE storage_events (
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest', message = 'StorageEvent');
+
+CREATE TABLE incident_events (
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest', message = 'IncidentEvent');
+
+CREATE TABLE identity_events (
+  WATERMARK FOR event_time AS event_time - INTERVAL '1 minute'
+) WITH (connector = 'ingest', message = 'IdentityEvent');

@@ -70,6 +70,6 @@ impl Iterator for Events {
 
 impl Source for Events {
     fn read(&mut self) -> millstream::Result<Read> {
-        Ok(Read { batch: self.next(), rejected: Vec::new() })
+        Ok(Read { batch: self.next(), ..Read::default() })
     }
 }

@@ -27,7 +27,7 @@ struct Memory(std::vec::IntoIter<RecordBatch>);
 
 impl Source for Memory {
     fn read(&mut self) -> millstream::Result<Read> {
-        Ok(Read { batch: self.0.next(), rejected: Vec::new() })
+        Ok(Read { batch: self.0.next(), ..Read::default() })
     }
 }
 

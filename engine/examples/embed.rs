@@ -13,7 +13,7 @@ CREATE TABLE counts WITH (connector = 'memory');
 INSERT INTO counts SELECT page, count(*) AS visits FROM visits GROUP BY tumble(INTERVAL '10 seconds'), page;";
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::temp_dir().join(format!("millstream-embed-{}", std::process::id()));
     let engine = Engine::open(Options::new(&dir)).await?;
     engine.execute(SQL, "embed.rs").await?;

@@ -105,6 +105,18 @@ pub struct PipelineState {
     pub rejected: Value,
     /// Rows that were late so far.
     pub rows_late: u64,
+    /// Its lookup tables, in the order of the plan.
+    #[serde(default)]
+    pub lookups: Vec<LookupState>,
+}
+
+/// The rows of a lookup table at a checkpoint.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LookupState {
+    /// When they were read, nanoseconds since the epoch.
+    pub loaded_at: i64,
+    /// The rows.
+    pub files: Vec<StateFile>,
 }
 
 /// One operator's state at a checkpoint.
@@ -323,7 +335,8 @@ impl Checkpoints {
 
 impl Manifest {
     fn files(&self) -> impl Iterator<Item = &StateFile> {
-        self.pipelines.values().flat_map(|p| &p.stages).flat_map(|s| &s.files)
+        let stages = self.pipelines.values().flat_map(|p| &p.stages).flat_map(|s| &s.files);
+        stages.chain(self.pipelines.values().flat_map(|p| &p.lookups).flat_map(|l| &l.files))
     }
 }
 

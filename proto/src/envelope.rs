@@ -37,6 +37,27 @@ pub struct EventBatch {
     /// An encoded `MarketplaceEvents`.
     #[prost(bytes = "bytes", optional, tag = "14")]
     pub marketplace: Option<Bytes>,
+    /// An encoded `SubscriptionEvents`.
+    #[prost(bytes = "bytes", optional, tag = "15")]
+    pub subscription: Option<Bytes>,
+    /// An encoded `PaymentEvents`.
+    #[prost(bytes = "bytes", optional, tag = "16")]
+    pub payment: Option<Bytes>,
+    /// An encoded `PriceEvents`.
+    #[prost(bytes = "bytes", optional, tag = "17")]
+    pub price: Option<Bytes>,
+    /// An encoded `CostEvents`.
+    #[prost(bytes = "bytes", optional, tag = "18")]
+    pub cost: Option<Bytes>,
+    /// An encoded `StorageEvents`.
+    #[prost(bytes = "bytes", optional, tag = "19")]
+    pub storage: Option<Bytes>,
+    /// An encoded `IncidentEvents`.
+    #[prost(bytes = "bytes", optional, tag = "20")]
+    pub incident: Option<Bytes>,
+    /// An encoded `IdentityEvents`.
+    #[prost(bytes = "bytes", optional, tag = "21")]
+    pub identity: Option<Bytes>,
     /// An encoded `JsonRows`.
     #[prost(bytes = "bytes", optional, tag = "30")]
     pub json: Option<Bytes>,
@@ -61,6 +82,13 @@ impl From<v1::EventBatch> for EventBatch {
             Some(Events::Api(rows)) => envelope.api = Some(rows.encode_to_vec().into()),
             Some(Events::Agent(rows)) => envelope.agent = Some(rows.encode_to_vec().into()),
             Some(Events::Marketplace(rows)) => envelope.marketplace = Some(rows.encode_to_vec().into()),
+            Some(Events::Subscription(rows)) => envelope.subscription = Some(rows.encode_to_vec().into()),
+            Some(Events::Payment(rows)) => envelope.payment = Some(rows.encode_to_vec().into()),
+            Some(Events::Price(rows)) => envelope.price = Some(rows.encode_to_vec().into()),
+            Some(Events::Cost(rows)) => envelope.cost = Some(rows.encode_to_vec().into()),
+            Some(Events::Storage(rows)) => envelope.storage = Some(rows.encode_to_vec().into()),
+            Some(Events::Incident(rows)) => envelope.incident = Some(rows.encode_to_vec().into()),
+            Some(Events::Identity(rows)) => envelope.identity = Some(rows.encode_to_vec().into()),
             Some(Events::Json(rows)) => envelope.json = Some(rows.encode_to_vec().into()),
             Some(Events::Arrow(rows)) => envelope.arrow = Some(rows.encode_to_vec().into()),
             None => {}

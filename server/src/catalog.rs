@@ -3,7 +3,7 @@
 //! Nothing is cached: a file is read when it is asked for, so an edited metric answers anew without a restart. Comments
 //! describe and never configure: the first comment line is the title, the rest the definition.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use millstream::{Error, Result};
@@ -66,6 +66,11 @@ pub fn list(dir: &Path) -> Result<Vec<SqlFile>> {
     }
     paths.sort();
     paths.iter().map(|path| SqlFile::read(path)).collect()
+}
+
+/// The views of a folder: name to SELECT.
+pub fn views(dir: &Path) -> Result<BTreeMap<String, String>> {
+    Ok(list(dir)?.into_iter().map(|file| (file.name, file.sql)).collect())
 }
 
 /// As [`list`], `sources.sql` first: pipelines use the tables that it defines.

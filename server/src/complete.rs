@@ -1,48 +1,45 @@
 //! How far data is complete: what every answer and report tells beside its numbers.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use arrow::array::AsArray;
-use arrow::datatypes::Date32Type;
 use millstream::Result;
-use millstream::time::{EventTime, WATERMARK_MAX, WATERMARK_MIN};
+use millstream::time::{DAY, EventTime, WATERMARK_MAX, WATERMARK_MIN, day_of};
 
 use crate::catalog::{self, SqlFile};
 use crate::config::Config;
 use crate::range::midnight;
+use crate::schedule;
 use crate::tables::Tables;
 
-/// The moment before which no event is expected to change the answer of `file`: the least watermark of what it reads, and
-/// the end of the last day of the rollups it reads. `None` where nothing has arrived yet.
+/// A source from which nothing came for so long has nothing more to say about the past.
+const SILENT_AFTER: EventTime = DAY;
+
+/// The moment before which no event is expected to change the answer of `file`: the least watermark of what it reads, and the
+/// first day that a rollup which it reads has still to do. `None` where nothing has arrived yet.
 ///
 /// Events later than the watermark allows may still change raw tables; they are counted in `<pipeline>__late`.
-pub async fn through(tables: &Tables, config: &Config, file: &SqlFile) -> Result<Option<EventTime>> {
+pub async fn through(tables: &Tables, config: &Config, file: &SqlFile, now: EventTime) -> Result<Option<EventTime>> {
+    let rollups = schedule::rollups(&config.sql.rollups)?;
+    let mut reads: BTreeSet<String> = tables.tables_read(&file.sql)?.into_iter().collect();
     let mut ends = Vec::new();
-    let pipelines = catalog::pipelines(&config.sql.pipelines)?;
-    for (name, watermark) in tables.watermarks() {
-        // A stored watermark is a source's: it counts where the file reads a pipeline that reads the source.
-        let read = |p: &&SqlFile| file.mentions(&p.name) && p.mentions(&name);
-        if file.mentions(&name) || pipelines.iter().any(|p| read(&p)) {
-            ends.push(watermark);
+    // From the last to the first: a rollup's inputs come before it.
+    for rollup in rollups.iter().rev() {
+        if reads.contains(&rollup.name) {
+            reads.extend(tables.tables_read(&rollup.sql)?);
+            let due = tables.rollup_days_due(rollup, day_of(now)).await?;
+            ends.extend(due.first().map(|day| midnight(*day)));
         }
     }
-    for rollup in catalog::list(&config.sql.rollups)?.iter().filter(|r| file.mentions(&r.name)) {
-        let day = last_day(tables, config, &rollup.name).await?;
-        ends.push(day.map_or(WATERMARK_MIN, |day| midnight(day.saturating_add(1))));
+    let pipelines = catalog::pipelines(&config.sql.pipelines)?;
+    let mut watermarks = Vec::new();
+    for (name, watermark) in tables.watermarks() {
+        // A stored watermark is a source's: it counts where the file reads a pipeline that reads the source.
+        if reads.contains(&name) || pipelines.iter().any(|p| reads.contains(&p.name) && p.mentions(&name)) {
+            watermarks.push(watermark);
+        }
     }
-    Ok(ends.into_iter().min().filter(|end| *end != WATERMARK_MIN && *end != WATERMARK_MAX))
-}
-
-/// The last day that a rollup's table holds.
-async fn last_day(tables: &Tables, config: &Config, table: &str) -> Result<Option<i32>> {
-    if tables.lake().existing(table).await?.is_none() {
-        return Ok(None);
-    }
-    let sql = format!("SELECT CAST(max(day) AS DATE) AS day FROM {table}");
-    let result = tables.query(&sql, &BTreeMap::new(), &config.query_limits()).await?;
-    let day = result.batches.iter().find_map(|batch| {
-        let days = batch.columns().first()?.as_primitive_opt::<Date32Type>()?;
-        days.iter().flatten().next()
-    });
-    Ok(day)
+    watermarks.retain(|watermark| *watermark != WATERMARK_MIN && *watermark != WATERMARK_MAX);
+    let Some(newest) = watermarks.iter().max().copied() else { return Ok(None) };
+    let live = watermarks.into_iter().filter(|watermark| *watermark >= newest.min(now.saturating_sub(SILENT_AFTER)));
+    Ok(live.chain(ends).min())
 }

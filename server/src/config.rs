@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream::sql::calendar::{self, Interval};
 use millstream::time::Clock;
 use millstream::{Error, Options, QueryLimits, Result};
 use serde::Deserialize;
@@ -28,6 +29,10 @@ pub struct Config {
     /// The time between checkpoints, which is also how fresh the tables are.
     #[serde(deserialize_with = "duration::deserialize")]
     pub checkpoint_interval: Duration,
+    /// The IANA time zone in which days, weeks and months are meant where nobody says otherwise.
+    pub time_zone: String,
+    /// The day on which weeks begin: monday, sunday, ...
+    pub week_start: String,
     /// The HTTP face.
     pub http: Http,
     /// The gRPC face.
@@ -91,6 +96,8 @@ pub struct Lake {
 pub struct SqlDirs {
     /// `sources.sql`, then one file per streaming table.
     pub pipelines: PathBuf,
+    /// One file per view: a SELECT that metrics, rollups, reports and ad-hoc queries use like a table.
+    pub views: PathBuf,
     /// One file per rolled-up table.
     pub rollups: PathBuf,
     /// One file per metric.
@@ -129,6 +136,8 @@ impl Default for Config {
             data_dir: PathBuf::from("millstream-data"),
             workers: 2,
             checkpoint_interval: Duration::from_secs(10),
+            time_zone: "UTC".to_string(),
+            week_start: "monday".to_string(),
             http: Http::default(),
             ingest: IngestConfig::default(),
             lake: Lake::default(),
@@ -145,6 +154,7 @@ impl Default for SqlDirs {
     fn default() -> Self {
         Self {
             pipelines: PathBuf::from("pipelines"),
+            views: PathBuf::from("sql/views"),
             rollups: PathBuf::from("sql/rollups"),
             metrics: PathBuf::from("sql/metrics"),
             reports: PathBuf::from("sql/reports"),
@@ -228,6 +238,12 @@ impl Config {
         if self.http.tls_cert.is_some() != self.http.tls_key.is_some() {
             return wrong("http.tls_cert and http.tls_key", "belong together; set both or neither");
         }
+        if let Err(e) = calendar::zone(&self.time_zone) {
+            return wrong("time_zone", &e);
+        }
+        if Interval::parse(&format!("week_{}", self.week_start)).is_err() {
+            return wrong("week_start", &format!("`{}` is no weekday; write monday, sunday, ...", self.week_start));
+        }
         self.ingest.check()?;
         if let Err(e) = crate::schedule::parse_cron(&self.rollups.schedule) {
             let what = match e {
@@ -257,6 +273,7 @@ impl Config {
         let mut paths = vec![
             &mut self.data_dir,
             &mut self.sql.pipelines,
+            &mut self.sql.views,
             &mut self.sql.rollups,
             &mut self.sql.metrics,
             &mut self.sql.reports,
@@ -359,6 +376,11 @@ mod tests {
             ),
             ("workers = 0", "configuration: etc/millstream.toml: workers is 0; write 1 or more"),
             ("http.listen = 'localhost'", "configuration: etc/millstream.toml:1: invalid socket address"),
+            (
+                "time_zone = 'Berlin'",
+                "configuration: etc/millstream.toml: time_zone `Berlin` is no time zone; write an IANA",
+            ),
+            ("week_start = 'x'", "configuration: etc/millstream.toml: week_start `x` is no weekday; write monday"),
             ("[rollups]\nschedule = 'daily'", "configuration: etc/millstream.toml: rollups.schedule `daily`"),
         ] {
             let error = parse(text).unwrap_err().to_string();

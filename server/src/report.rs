@@ -118,7 +118,7 @@ pub async fn run(
             let pieces = stream::iter(pieces(range)).map(|piece| query(tables, config, &file, piece));
             trend = pieces.buffered(TREND_AT_ONCE).try_collect().await?;
         }
-        let complete = complete::through(tables, config, &file).await?;
+        let complete = complete::through(tables, config, &file, now).await?;
         complete_through = complete_through.zip(complete).map(|(a, b)| a.min(b));
         answers.push(Answer { file, result, previous, trend });
     }

@@ -2,7 +2,8 @@
 //!
 //! The state is the tables and `system.rollup_runs`, not this module: which days are due follows from the input's
 //! versions, so a crash between two days loses nothing, and there is nothing to catch up "from". One rollup of one day
-//! runs at a time. A day is never rolled up before the cron time that follows it.
+//! runs at a time. The day in progress is rolled up at each recheck, so that what is read from rollups includes today; the
+//! cron time makes sure that a closed day is done by then.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -27,9 +28,21 @@ pub fn parse_cron(text: &str) -> Result<Cron> {
     })
 }
 
-/// The rollups of a folder.
+/// The rollups of a folder, each after those whose tables it reads.
 pub fn rollups(dir: &std::path::Path) -> Result<Vec<Rollup>> {
-    Ok(catalog::list(dir)?.into_iter().map(rollup).collect())
+    Ok(files(dir)?.into_iter().map(rollup).collect())
+}
+
+/// The files of rollups in the order in which they can run: by name, but after what they read.
+pub fn files(dir: &std::path::Path) -> Result<Vec<catalog::SqlFile>> {
+    let mut files = catalog::list(dir)?;
+    let mut ordered = Vec::with_capacity(files.len());
+    while !files.is_empty() {
+        let free = |file: &catalog::SqlFile| !files.iter().any(|f| f.name != file.name && file.mentions(&f.name));
+        let next = files.iter().position(free).unwrap_or(0);
+        ordered.push(files.remove(next));
+    }
+    Ok(ordered)
 }
 
 /// Makes the tables of rollups that never ran, by running them on `day`: a report must not fail because no night has come.
@@ -89,7 +102,8 @@ impl Schedule {
     /// Runs every rollup on every day that is due, one at a time, oldest day first.
     pub async fn go(&self, stop: &watch::Receiver<bool>) -> Done {
         let mut done = Done::default();
-        let through_day = match through_day(&self.cron, self.clock.now()) {
+        // A schedule that never comes is an error before anything runs.
+        let through_day = match through_day(&self.cron, self.clock.now()).map(|_| day_of(self.clock.now())) {
             Ok(day) => day,
             Err(error) => {
                 tracing::error!(%error, "the schedule of rollups");

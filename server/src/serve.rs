@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream::time::Clock;
+use millstream::time::{Clock, day_of};
 use millstream::{Engine, Error, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use crate::http::{self, App, tls};
 use crate::keys::Keys;
 use crate::schedule::{self, Schedule};
 use crate::sending::Sending;
+use crate::tables::Tables;
 use crate::{adapt, catalog, ingest};
 
 /// How long open requests may take to end once the server is told to stop.
@@ -53,6 +54,9 @@ impl Server {
         let grpc = listen("ingest.listen", config.ingest.listen).await?;
         let engine = Arc::new(open_engine(&config, clock.clone()).await?);
         engine.start().await?;
+        // Metrics read the tables of rollups from the first request on.
+        let today = day_of(clock.now());
+        schedule::make_missing(&Tables::Running(engine.clone()), &config.sql.rollups, today).await?;
         let keys = Arc::new(Keys::open(&config.data_dir, clock.clone())?);
         let (stop, stopping) = watch::channel(false);
         let http_address = address(&http)?;
@@ -125,6 +129,7 @@ pub async fn open_engine(config: &Config, clock: Arc<dyn Clock>) -> Result<Engin
     for file in catalog::pipelines(&config.sql.pipelines)? {
         engine.execute(&file.sql, &file.path.display().to_string()).await?;
     }
+    engine.set_views(catalog::views(&config.sql.views)?);
     Ok(engine)
 }
 

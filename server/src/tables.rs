@@ -10,10 +10,10 @@ use millstream::batch::{Batch, Functions, Rollup, RollupRun};
 use millstream::checkpoint::Checkpoints;
 use millstream::fs::DiskFs;
 use millstream::lake::Lake;
-use millstream::sql::program::Program;
 use millstream::time::{Clock, EventTime};
 use millstream::{Engine, QueryLimits, QueryResult, Result};
 
+use crate::catalog;
 use crate::config::Config;
 
 /// Where queries and rollups run.
@@ -39,8 +39,8 @@ impl Tables {
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self> {
         let url = config.lake.url.clone().unwrap_or_else(|| config.data_dir.join("lake").display().to_string());
         let lake = Lake::open(&url, &config.lake.options).await?;
-        let aggregate = Program::default().functions.aggregate.get("percentile_disc").cloned().into_iter().collect();
-        let batch = Batch::new(lake.clone(), clock.clone(), Functions { aggregate, ..Functions::default() })?;
+        let batch = Batch::new(lake.clone(), clock.clone(), Functions::default())?;
+        batch.set_views(catalog::views(&config.sql.views)?);
         let newest = Checkpoints::open(Arc::new(DiskFs), &config.data_dir, clock)?.newest()?;
         let sources = newest.map(|manifest| manifest.sources).unwrap_or_default();
         let watermarks = sources.into_iter().map(|(name, source)| (name, source.stamp.watermark)).collect();
@@ -57,6 +57,14 @@ impl Tables {
         match self {
             Self::Running(engine) => engine.query(sql, parameters, limits).await,
             Self::Stored { batch, .. } => batch.query(sql, parameters, limits).await,
+        }
+    }
+
+    /// The tables that a query reads, directly or through views.
+    pub fn tables_read(&self, sql: &str) -> Result<Vec<String>> {
+        match self {
+            Self::Running(engine) => engine.tables_read(sql),
+            Self::Stored { batch, .. } => batch.tables_read(sql),
         }
     }
 

@@ -1,18 +1,32 @@
 -- Daily active users
 --
--- Users with at least one event in the editor other than a heartbeat, per UTC day; events without a user_id are not counted.
--- Grain: one row per day that had such an event. Units: users.
--- The first and the last day are partial when $from and $to are not midnights.
--- Source of the definition: "unique users" of PostHog's trends.
+-- People with at least one event other than a heartbeat on a calendar day of the time zone.
+-- Grain: one row per period and breakdown. Units: users. Broken down by plan, country or editor, a user with two counts in both.
+-- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
+-- Source: sql/rollups/user_days.sql; the definition is "unique users" of PostHog's trends.
 SELECT
-  day,
-  count(DISTINCT user_id) AS users
-FROM raw_ide_events
-WHERE day >= CAST($from AS DATE)
-  AND day <= CAST($to AS DATE)
-  AND event_time >= $from
-  AND event_time < $to
-  AND user_id IS NOT NULL
-  AND name IS DISTINCT FROM 'heartbeat'
-GROUP BY day
-ORDER BY day
+  period_label(period_start, 'day', $tz) AS period,
+  period_start,
+  breakdown,
+  users,
+  least(period_end(period_start, 'day', $tz), $to) <= $complete_through AS complete
+FROM (
+  SELECT
+    period_start(at, 'day', $tz) AS period_start,
+    CASE $breakdown
+      WHEN 'tier' THEN coalesce(tier, 'unknown')
+      WHEN 'country' THEN coalesce(country, 'unknown')
+      WHEN 'editor' THEN coalesce(editor, 'unknown')
+      ELSE 'all'
+    END AS breakdown,
+    count(DISTINCT person) AS users
+  FROM activity
+  WHERE day >= CAST($from AS DATE)
+    AND day <= CAST($to AS DATE)
+    AND at >= $from
+    AND at < $to
+    AND ($tier IS NULL OR tier = $tier)
+    AND ($country IS NULL OR country = $country)
+  GROUP BY 1, 2
+) AS periods
+ORDER BY period_start, breakdown

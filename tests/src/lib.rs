@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real data and its answers, comparing tables as people read them, the program
 //! as a process, Python as an independent reader.
 
+pub mod postgres;
 pub mod program;
 pub mod python;
 pub mod queries;

@@ -29,7 +29,7 @@ impl Pair {
 
 /// A random query.
 pub fn query(random: &mut Random) -> Query {
-    let (Pair(ours, duckdb), is_batch) = match random.below(13) {
+    let (Pair(ours, duckdb), is_batch) = match random.below(15) {
         0 => (windowed(random), false),
         1 => (second_window(random), false),
         2 => (window_join(random), false),
@@ -41,7 +41,9 @@ pub fn query(random: &mut Random) -> Query {
         8 => (join_aggregate(random), true),
         9 => (subquery(random), true),
         10 => (distinct(random), true),
-        11 => (versions(random), false),
+        11 => (over(random), true),
+        12 => (in_order(random), false),
+        13 => (versions(random), false),
         _ => (top(random), true),
     };
     Query { ours, duckdb, is_batch }
@@ -339,6 +341,7 @@ fn top(random: &mut Random) -> Pair {
             "f NULLS FIRST, id DESC, v NULLS LAST, ts",
             "ts DESC, id, v NULLS LAST",
             "id, ts",
+            "ts, id, v NULLS LAST",
         ],
     );
     let g = pick(random, &["k", "v % 4", "id % 5"]);
@@ -346,4 +349,43 @@ fn top(random: &mut Random) -> Pair {
     Pair::same(format!(
         "SELECT id, k, v{rank} FROM (SELECT id, k, v, row_number() OVER (PARTITION BY {g} ORDER BY {order}) AS p FROM {rows}) WHERE p <= {n}"
     ))
+}
+
+/// Functions over a partition: by event time with and without peers, and in other orders. Where rows tie, they are equal.
+fn over(random: &mut Random) -> Pair {
+    let rows = pick(random, &["t", "t2", "(SELECT * FROM t WHERE v > 10)"]);
+    let g = pick(random, &["k", "v % 4", "id % 5"]);
+    let seconds = 1 + random.below(30);
+    let range = format!("RANGE BETWEEN INTERVAL '{seconds} seconds' PRECEDING AND CURRENT ROW");
+    let rows_before = format!("ROWS BETWEEN {} PRECEDING AND CURRENT ROW", random.below(4));
+    let any = ["sum(v)", "count(*)", "count(v)", "min(v)", "max(v)", "avg(f)", "rank()", "dense_rank()", "sum(f)"];
+    let single = ["lag(v)", "lag(v, 2)", "lead(v)", "row_number()", "first_value(v)", "last_value(v)", "ntile(3)"];
+    let framed = ["sum(v)", "count(*)", "min(v)", "max(f)", "avg(v)", "first_value(v)"];
+    let call = |random: &mut Random| match random.below(6) {
+        0 | 1 => format!("{} OVER (PARTITION BY {g} ORDER BY ts)", pick(random, &any)),
+        2 => format!("{} OVER (PARTITION BY {g} ORDER BY ts, id)", pick(random, &single)),
+        3 => format!("{} OVER (PARTITION BY {g} ORDER BY ts {range})", pick(random, &framed[..5])),
+        4 => format!("{} OVER (PARTITION BY {g} ORDER BY ts, id {rows_before})", pick(random, &framed)),
+        _ => format!("{} OVER (PARTITION BY {g} ORDER BY v DESC NULLS LAST, id, ts)", pick(random, &any)),
+    };
+    let (a, b) = (call(random), call(random));
+    let b = if random.one_in(2) { format!(", {b} AS b") } else { String::new() };
+    Pair::same(format!("SELECT id, k, v, {a} AS a{b} FROM {rows}"))
+}
+
+/// Functions that follow the order in which rows came.
+fn in_order(random: &mut Random) -> Pair {
+    let rows = pick(random, &["t", "t2", "(SELECT * FROM t WHERE v > 10)"]);
+    let (g, n) = (key(random), number(random));
+    let list = format!("string_agg(CAST({n} AS VARCHAR), '-')");
+    let ours = format!("{g} AS g, first_value({n}) AS a, last_value({n}) AS b, {list} AS c FROM {rows}");
+    let theirs = format!("{g} AS g, first({n}) AS a, last({n}) AS b, {list} AS c FROM");
+    if random.one_in(2) {
+        return Pair(format!("SELECT {ours} GROUP BY 1"), format!("SELECT {theirs} {rows} GROUP BY 1"));
+    }
+    let (text, seconds) = WIDTHS[random.below(4) as usize];
+    Pair(
+        format!("SELECT w['start'], g, a, b, c FROM (SELECT tumble(INTERVAL '{text}') AS w, {ours} GROUP BY 1, 2)"),
+        format!("SELECT tumble_of(ts, {seconds}) AS w, {theirs} {rows} GROUP BY 1, 2"),
+    )
 }

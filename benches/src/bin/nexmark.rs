@@ -114,7 +114,7 @@ fn program(query: &str, events: u64, side: &RecordBatch) -> millstream::Result<P
     let program = declared("connector = 'blackhole'")
         .or_else(|_| declared("connector = 'blackhole', format = 'debezium_json'"))?;
     for lookup in program.pipelines[query].plan.lookups() {
-        lookup.load(side.clone());
+        lookup.load(side.clone(), 0);
     }
     Ok(program)
 }

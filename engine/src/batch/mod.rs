@@ -9,6 +9,7 @@ mod guard;
 mod parameters;
 mod query;
 mod rollup;
+mod views;
 
 pub use query::{Batch, Functions, QueryLimits, QueryResult};
 pub use rollup::{ROLLUP_RUNS, Rollup, RollupRun};

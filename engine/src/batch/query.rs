@@ -26,9 +26,11 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 use super::catalog::{CATALOG, LakeCatalog, LakeStores, SCHEMA};
+use super::views::Views;
 use super::{guard, parameters};
 use crate::error::{Error, Result, SqlError};
 use crate::lake::Lake;
+use crate::sql::functions::{own_aggregates, own_scalars};
 use crate::time::Clock;
 
 /// Stack of a query thread. Planning recurses on the tree of an expression; [`guard`] bounds its depth so that it fits.
@@ -71,12 +73,12 @@ pub struct QueryResult {
     pub truncated: bool,
 }
 
-/// Functions beyond DataFusion's own.
+/// Functions of an embedding program, beyond DataFusion's and ours.
 #[derive(Debug, Clone, Default)]
 pub struct Functions {
     /// One row to one value.
     pub scalar: Vec<Arc<ScalarUDF>>,
-    /// Many rows to one value, such as `percentile_disc`.
+    /// Many rows to one value.
     pub aggregate: Vec<Arc<AggregateUDF>>,
 }
 
@@ -88,6 +90,7 @@ pub struct Batch {
     pub(super) lake: Lake,
     pub(super) clock: Arc<dyn Clock>,
     functions: Functions,
+    views: Views,
     threads: Arc<Threads>,
 }
 
@@ -108,7 +111,24 @@ impl Batch {
     ///
     /// Errors: `Storage` when the machine gives no more threads.
     pub fn new(lake: Lake, clock: Arc<dyn Clock>, functions: Functions) -> Result<Self> {
-        Ok(Self { lake, clock, functions, threads: Arc::new(Threads::new()?) })
+        let own = Functions { scalar: own_scalars(), aggregate: own_aggregates() };
+        let functions = Functions {
+            scalar: own.scalar.into_iter().chain(functions.scalar).collect(),
+            aggregate: own.aggregate.into_iter().chain(functions.aggregate).collect(),
+        };
+        Ok(Self { lake, clock, functions, views: Views::default(), threads: Arc::new(Threads::new()?) })
+    }
+
+    /// Replaces the views: named SELECTs that queries and rollups use like tables. Clones of this share them.
+    pub fn set_views(&self, views: BTreeMap<String, String>) {
+        self.views.set(views);
+    }
+
+    /// The tables that a query reads, directly or through views, sorted. Parameters need no values.
+    ///
+    /// Errors: `Query` when the text is wrong.
+    pub fn tables_read(&self, sql: &str) -> Result<Vec<String>> {
+        self.tables_named(&self.views.expand(guard::parse(sql)?)?)
     }
 
     /// Runs one read-only query.
@@ -124,7 +144,7 @@ impl Batch {
         parameters: &BTreeMap<String, ScalarValue>,
         limits: &QueryLimits,
     ) -> Result<QueryResult> {
-        let statement = bound(sql, parameters)?;
+        let statement = self.bound(sql, parameters)?;
         let (batch, own_limits) = (self.clone(), limits.clone());
         let cancelled = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&cancelled);
@@ -146,7 +166,7 @@ impl Batch {
         parameters: &BTreeMap<String, ScalarValue>,
         limits: &QueryLimits,
     ) -> Result<SendableRecordBatchStream> {
-        let statement = bound(sql, parameters)?;
+        let statement = self.bound(sql, parameters)?;
         let (batch, own_limits) = (self.clone(), limits.clone());
         let deadline = tokio::time::Instant::now() + limits.timeout;
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -171,8 +191,15 @@ impl Batch {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, Box::pin(rows))))
     }
 
+    /// The statement with its views and parameters in place.
+    fn bound(&self, sql: &str, parameters: &BTreeMap<String, ScalarValue>) -> Result<Statement> {
+        let mut statement = self.views.expand(guard::parse(sql)?)?;
+        parameters::bind(&mut statement, parameters)?;
+        Ok(statement)
+    }
+
     /// The tables that a query names, sorted: those that would be read, not its own `WITH` names.
-    pub(super) fn tables_named(&self, statement: &Statement) -> Result<Vec<String>> {
+    fn tables_named(&self, statement: &Statement) -> Result<Vec<String>> {
         let (references, _) =
             datafusion::sql::resolve::resolve_table_references(statement, true).map_err(query_error)?;
         let mut names: Vec<String> = references
@@ -289,13 +316,6 @@ impl Batch {
         };
         SqlError { message: format!("there is no table '{missing}'"), fix: Some(fix), ..SqlError::default() }.into()
     }
-}
-
-/// The statement with its parameters in place.
-pub(super) fn bound(sql: &str, parameters: &BTreeMap<String, ScalarValue>) -> Result<Statement> {
-    let mut statement = guard::parse(sql)?;
-    parameters::bind(&mut statement, parameters)?;
-    Ok(statement)
 }
 
 async fn collect(mut rows: SendableRecordBatchStream, limits: &QueryLimits) -> Result<QueryResult> {

@@ -4,6 +4,7 @@
 //! a day whose rows changed in one of them since (late events) is due again, and only that day.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Date32Type, Field, Schema};
 use arrow::row::{RowConverter, SortField};
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor, TableWithJoins, Visit, Visitor};
 
-use super::query::{Batch, bound};
+use super::query::Batch;
 use super::{QueryLimits, QueryResult};
 use crate::error::{Error, Result};
 use crate::lake::{Changes, LakeTable};
@@ -84,7 +87,8 @@ impl Batch {
     /// The days up to `through_day` that must be rolled up: those on which an input has rows and that never were, and
     /// those whose rows in an input changed since. Sorted.
     ///
-    /// A rollup that reads other days than `$day` is not run again when only those change.
+    /// Of a table that is read with `day <= $day` or `day < $day` (what has been before decides), a change on a day makes
+    /// the later days due too; rows on it alone make none due.
     pub async fn rollup_days_due(&self, rollup: &Rollup, through_day: i32) -> Result<BTreeSet<i32>> {
         let mut inputs: BTreeMap<String, LakeTable> = BTreeMap::new();
         for name in self.inputs(rollup)? {
@@ -92,10 +96,12 @@ impl Batch {
                 inputs.insert(name, table);
             }
         }
+        let histories = histories(&rollup.sql)?;
         let last_runs = self.last_runs(rollup).await?;
         // A day on which no input has rows is not worth a run, unless it had rows when it was run.
         let mut days: BTreeSet<i32> = last_runs.keys().copied().collect();
-        for table in inputs.values() {
+        let alone = inputs.keys().all(|name| histories.contains(name));
+        for (_, table) in inputs.iter().filter(|(name, _)| alone || !histories.contains(*name)) {
             days.extend(table.days().await?);
         }
         days.retain(|day| *day <= through_day);
@@ -109,7 +115,10 @@ impl Batch {
         let due = |day: &i32| match last_runs.get(day) {
             None => true,
             Some(versions) => inputs.keys().any(|name| match (versions.get(name), changes.get(name.as_str())) {
-                (Some(version), Some(changes)) => changes.changed_after(*day, *version),
+                (Some(version), Some(changes)) => {
+                    changes.changed_after(*day, *version)
+                        || histories.contains(name) && changes.changed_through(*day, *version)
+                }
                 // A table that did not exist at the last run.
                 _ => true,
             }),
@@ -134,9 +143,7 @@ impl Batch {
 
     /// The tables that the rollup reads.
     fn inputs(&self, rollup: &Rollup) -> Result<Vec<String>> {
-        let parameters = BTreeMap::from([("day".to_string(), ScalarValue::Date32(Some(0)))]);
-        let named = bound(&rollup.sql, &parameters).and_then(|statement| self.tables_named(&statement));
-        named.map_err(|e| in_file(e, &rollup.file))
+        self.tables_read(&rollup.sql).map_err(|e| in_file(e, &rollup.file))
     }
 
     async fn record(&self, run: &RollupRun) -> Result<()> {
@@ -170,6 +177,36 @@ impl Batch {
         }
         Ok(runs)
     }
+}
+
+/// The tables that a rollup reads with `day <= $day` or `day < $day`.
+fn histories(sql: &str) -> Result<BTreeSet<String>> {
+    struct Reads(BTreeSet<String>);
+    impl Visitor for Reads {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            let SetExpr::Select(select) = query.body.as_ref() else { return ControlFlow::Continue(()) };
+            let filter = select.selection.as_ref().map_or_else(String::new, ToString::to_string);
+            if filter.contains("day <= $day") || filter.contains("day < $day") {
+                let joined = |t: &TableWithJoins| {
+                    let joins = t.joins.iter().map(|join| join.relation.clone());
+                    [t.relation.clone()].into_iter().chain(joins).collect::<Vec<_>>()
+                };
+                for table in select.from.iter().flat_map(joined) {
+                    if let TableFactor::Table { name, .. } = table {
+                        self.0.insert(name.to_string());
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut reads = Reads(BTreeSet::new());
+    if let Statement::Statement(statement) = super::guard::parse(sql)? {
+        let _ = statement.visit(&mut reads);
+    }
+    Ok(reads.0)
 }
 
 /// Rollups run at night and may take their time; memory is spilled beyond this.

@@ -95,8 +95,8 @@ impl<R: IoRead + Send> Source for CsvSource<R> {
             return Ok(Read::default());
         }
         let texts: Vec<ArrayRef> = builders.into_iter().map(|mut b| Arc::new(b.finish()) as ArrayRef).collect();
-        let batch = self.cast(&texts, &records, &mut rejected)?;
-        Ok(Read { batch: Some(batch), rejected })
+        let (batch, positions) = self.cast(&texts, &records, &mut rejected)?;
+        Ok(Read { batch: Some(batch), rejected, positions })
     }
 }
 
@@ -106,7 +106,7 @@ impl<R: IoRead> CsvSource<R> {
         texts: &[ArrayRef],
         records: &[(u64, csv::ByteRecord)],
         rejected: &mut Vec<Rejected>,
-    ) -> Result<RecordBatch> {
+    ) -> Result<(RecordBatch, Vec<u64>)> {
         let options = CastOptions { safe: true, ..CastOptions::default() };
         let mut columns = Vec::with_capacity(texts.len());
         let mut bad: BTreeMap<usize, String> = BTreeMap::new();
@@ -133,8 +133,11 @@ impl<R: IoRead> CsvSource<R> {
         let nullable: Vec<_> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let batch = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(nullable)), columns)?;
         if bad.is_empty() {
-            return Ok(RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?);
+            let lines = records.iter().map(|(line, _)| *line).collect();
+            return Ok((RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?, lines));
         }
+        let lines = records.iter().enumerate().filter(|(i, _)| !bad.contains_key(i)).map(|(_, (line, _))| *line);
+        let lines = lines.collect();
         let keep: BooleanArray = (0..batch.num_rows()).map(|i| Some(!bad.contains_key(&i))).collect();
         for (i, what) in bad {
             if let Some((line, record)) = records.get(i) {
@@ -142,7 +145,8 @@ impl<R: IoRead> CsvSource<R> {
             }
         }
         rejected.sort_by_key(|r| r.position);
-        Ok(RecordBatch::try_new(self.schema.clone(), filter_record_batch(&batch, &keep)?.columns().to_vec())?)
+        let kept = filter_record_batch(&batch, &keep)?;
+        Ok((RecordBatch::try_new(self.schema.clone(), kept.columns().to_vec())?, lines))
     }
 
     fn reject(&self, line: u64, code: &str, what: &str, record: &csv::ByteRecord) -> Rejected {

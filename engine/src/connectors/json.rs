@@ -1,98 +1,187 @@
 //! JSON lines: decoding straight into Arrow, and writing.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
+use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, BinaryBuilder, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::json::ReaderBuilder;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 
+use super::json_options::{JsonOptions, Whole};
 use super::{Read, Rejected, Source};
 use crate::error::{Error, Result};
 
 /// Lines decoded together.
 const LINES: usize = 8192;
 
-/// A longer line is rejected: it is not an event.
-const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How much of a line that is too long is kept among the rejected rows.
+const CUT_BYTES: usize = 1024;
 
 /// Reads JSON objects, one a line; unknown fields are skipped, missing ones are null.
 pub struct JsonSource<R> {
     input: R,
     name: String,
     schema: SchemaRef,
+    options: JsonOptions,
     line: u64,
+}
+
+/// The lines of one read: the text, where each line ends, and which one it is.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    ends: Vec<(u64, usize)>,
+    rejected: Vec<Rejected>,
 }
 
 impl<R: BufRead + Send> JsonSource<R> {
     /// A source over `input`, called `name` in errors.
-    pub fn new(input: R, name: String, schema: SchemaRef) -> Self {
-        Self { input, name, schema, line: 0 }
+    pub fn new(input: R, name: String, schema: SchemaRef, options: JsonOptions) -> Self {
+        Self { input, name, schema, options, line: 0 }
+    }
+
+    fn lines(&mut self) -> Result<Lines> {
+        let mut lines = Lines { text: Vec::with_capacity(1 << 20), ..Lines::default() };
+        while lines.ends.len() + lines.rejected.len() < LINES {
+            let start = lines.text.len();
+            let most = self.options.line_bytes_max;
+            let n = (&mut self.input).take(most + 1).read_until(b'\n', &mut lines.text);
+            let n = n.map_err(|e| self.unreadable(&e))? as u64;
+            if n == 0 {
+                break;
+            }
+            self.line += 1;
+            if n <= most || lines.text.ends_with(b"\n") {
+                lines.ends.push((self.line, lines.text.len()));
+                continue;
+            }
+            self.skip_line().map_err(|e| self.unreadable(&e))?;
+            let end = lines.text.len().min(start + CUT_BYTES);
+            lines.rejected.push(Rejected {
+                position: self.line,
+                code: "LINE_TOO_LONG".into(),
+                message: format!(
+                    "{}:{}: a line of over {most} bytes, of which the first {} are kept; if it is one event, raise \
+                     'framing.newline.max_length'",
+                    self.name,
+                    self.line,
+                    end - start
+                ),
+                raw: lines.text.get(start..end).unwrap_or_default().to_vec(),
+            });
+            lines.text.truncate(start);
+        }
+        Ok(lines)
+    }
+
+    fn unreadable(&self, e: &std::io::Error) -> Error {
+        Error::Storage(format!("cannot read {} after line {}: {e}", self.name, self.line))
+    }
+
+    /// Passes over the rest of a line.
+    fn skip_line(&mut self) -> std::io::Result<()> {
+        loop {
+            let text = self.input.fill_buf()?;
+            let (length, end) = match text.iter().position(|b| *b == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (text.len(), text.is_empty()),
+            };
+            self.input.consume(length);
+            if end {
+                return Ok(());
+            }
+        }
     }
 }
 
 impl<R: BufRead + Send> Source for JsonSource<R> {
     fn read(&mut self) -> Result<Read> {
-        let mut text = Vec::with_capacity(1 << 20);
-        let mut ends = Vec::with_capacity(LINES);
-        let first = self.line + 1;
-        while ends.len() < LINES {
-            let start = text.len();
-            let n = self
-                .input
-                .read_until(b'\n', &mut text)
-                .map_err(|e| Error::Storage(format!("cannot read {} after line {}: {e}", self.name, self.line)))?;
-            if n == 0 {
-                break;
-            }
-            self.line += 1;
-            if text.len() - start > LINE_BYTES_MAX {
-                return Err(Error::Storage(format!(
-                    "{}:{}: a line of over {LINE_BYTES_MAX} bytes; is it one JSON object a line?",
-                    self.name, self.line
-                )));
-            }
-            ends.push(text.len());
-        }
-        if ends.is_empty() {
+        let lines = self.lines()?;
+        if lines.ends.is_empty() && lines.rejected.is_empty() {
             return Ok(Read::default());
         }
-        if let Ok(batch) = decode(&self.schema, &text, ends.len()) {
-            return Ok(Read { batch: Some(batch), rejected: Vec::new() });
+        if lines.rejected.is_empty()
+            && let Ok(batch) = self.decode(&lines.text, lines.ends.len())
+        {
+            // Lines that hold no row would shift the others.
+            if batch.num_rows() == lines.ends.len() {
+                let positions = lines.ends.iter().map(|(number, _)| *number).collect();
+                return Ok(Read { batch: Some(batch), positions, ..Read::default() });
+            }
         }
-        self.read_each(&text, &ends, first)
+        self.read_each(lines)
     }
 }
 
 impl<R: BufRead> JsonSource<R> {
     /// Line by line, to find the bad ones.
-    fn read_each(&self, text: &[u8], ends: &[usize], first: u64) -> Result<Read> {
-        let mut rejected = Vec::new();
-        let mut batches = Vec::new();
+    fn read_each(&self, lines: Lines) -> Result<Read> {
+        let Lines { text, ends, mut rejected } = lines;
+        let (mut batches, mut positions) = (Vec::new(), Vec::new());
         let mut start = 0;
-        for (i, end) in ends.iter().enumerate() {
-            let line = text.get(start..*end).unwrap_or_default();
-            start = *end;
-            match decode(&self.schema, line, 1) {
-                Ok(batch) => batches.push(batch),
+        for (number, end) in ends {
+            let line = text.get(start..end).unwrap_or_default();
+            start = end;
+            match self.decode(line, 1) {
+                Ok(batch) => {
+                    positions.extend(std::iter::repeat_n(number, batch.num_rows()));
+                    batches.push(batch);
+                }
                 Err(e) => rejected.push(Rejected {
-                    position: first + i as u64,
-                    code: code_of(line).to_string(),
-                    message: format!("{}:{}: {e}", self.name, first + i as u64),
+                    position: number,
+                    code: self.code_of(line).to_string(),
+                    message: format!("{}:{number}: {e}", self.name),
                     raw: line.trim_ascii_end().to_vec(),
                 }),
             }
         }
+        rejected.sort_by_key(|r| r.position);
         let batch = arrow::compute::concat_batches(&self.schema, &batches)?;
-        Ok(Read { batch: Some(batch), rejected })
+        Ok(Read { batch: Some(batch), rejected, positions })
+    }
+
+    fn code_of(&self, line: &[u8]) -> &'static str {
+        if self.options.whole.is_some_and(|w| w != Whole::Json) {
+            return "INVALID_UTF8";
+        }
+        match serde_json::from_slice::<serde_json::Value>(line) {
+            Ok(_) => "WRONG_TYPE",
+            Err(_) => "MALFORMED_JSON",
+        }
+    }
+
+    fn decode(&self, text: &[u8], lines: usize) -> std::result::Result<RecordBatch, String> {
+        if let Some(whole) = self.options.whole {
+            return whole_lines(&self.schema, text, whole);
+        }
+        let batch = decode(&self.options.decoded(&self.schema), text, lines)?;
+        let told = |e: Error| match e {
+            Error::Event { message, .. } => message,
+            other => other.to_string(),
+        };
+        self.options.read(batch, &self.schema).map_err(told)
     }
 }
 
-fn code_of(line: &[u8]) -> &'static str {
-    match serde_json::from_slice::<serde_json::Value>(line) {
-        Ok(_) => "WRONG_TYPE",
-        Err(_) => "MALFORMED_JSON",
+/// Each line as the one value of a row.
+fn whole_lines(schema: &SchemaRef, text: &[u8], whole: Whole) -> std::result::Result<RecordBatch, String> {
+    let mut values = BinaryBuilder::new();
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if whole == Whole::Json {
+            serde_json::from_slice::<serde::de::IgnoredAny>(line).map_err(|e| e.to_string())?;
+        }
+        values.append_value(line);
     }
+    let mut column: ArrayRef = Arc::new(values.finish());
+    if whole != Whole::Bytes {
+        let strictly = CastOptions { safe: false, ..CastOptions::default() };
+        column = cast_with_options(&column, &DataType::Utf8, &strictly).map_err(|_| "not UTF-8".to_string())?;
+    }
+    RecordBatch::try_new(schema.clone(), vec![column]).map_err(|e| e.to_string())
 }
 
 fn decode(schema: &SchemaRef, text: &[u8], lines: usize) -> std::result::Result<RecordBatch, String> {
@@ -124,9 +213,7 @@ pub fn write_lines(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::datatypes::{Field, Schema};
 
     use super::*;
 
@@ -134,7 +221,7 @@ mod tests {
     fn bad_lines_are_rejected_with_their_number_and_the_rest_is_kept() {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, false)]));
         let text = b"{\"a\":1}\n{\"a\":\"x\"}\nnot json\n{}\n{\"a\":2,\"b\":3}\n";
-        let mut source = JsonSource::new(&text[..], "in.json".into(), schema);
+        let mut source = JsonSource::new(&text[..], "in.json".into(), schema, JsonOptions::default());
         let read = source.read().unwrap();
         assert_eq!(read.batch.unwrap().num_rows(), 2);
         let rejected: Vec<_> = read.rejected.iter().map(|r| (r.position, r.code.as_str(), r.raw.clone())).collect();

@@ -46,6 +46,6 @@ impl Source for LakeSource {
             .zip(self.schema.fields())
             .map(|(c, f)| Ok(cast(c, f.data_type())?))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Read { batch: Some(RecordBatch::try_new(self.schema.clone(), columns)?), rejected: Vec::new() })
+        Ok(Read { batch: Some(RecordBatch::try_new(self.schema.clone(), columns)?), ..Read::default() })
     }
 }

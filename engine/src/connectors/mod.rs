@@ -6,25 +6,30 @@
 //! | `single_file` | a file, once | a file | read again; cut back to the last checkpoint |
 //! | `lake` | a Delta table, once | a Delta table | committed once, by transaction version |
 //! | `nexmark` | made-up auction events | | computes where it was |
+//! | `postgres` | a table of PostgreSQL, once or from time to time | | a lookup table: from the checkpoint |
 //! | `memory` | | batches for an embedder | rows since the last checkpoint come again |
 //! | `stdout` | | JSON lines | rows since the last checkpoint come again |
 //! | `blackhole` | | nothing: counts | |
 
+pub mod avro;
 pub mod blackhole;
 pub mod csv;
 pub mod file_sink;
 pub mod ingest;
 pub mod json;
+pub mod json_options;
 pub mod lake_sink;
 pub mod lake_source;
 pub mod memory;
+pub mod metadata;
 pub mod nexmark;
 pub mod options;
 pub mod parquet;
+pub mod postgres;
 pub mod single_file;
 pub mod stdout;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
@@ -45,17 +50,27 @@ pub enum Connector {
     Memory,
     /// Made-up events of an online auction.
     Nexmark(nexmark::NexmarkOptions),
-    /// JSON lines on standard output.
-    Stdout,
+    /// A table of PostgreSQL.
+    Postgres(postgres::PostgresOptions),
+    /// Lines on standard output.
+    Stdout(json_options::JsonOptions),
     /// Nothing.
     Blackhole,
 }
 
-const NAMES: &str = "ingest, single_file, lake, memory, nexmark, stdout, blackhole";
+const NAMES: &str = "ingest, single_file, lake, memory, nexmark, postgres, stdout, blackhole";
 
 impl Connector {
     /// Takes the connector and its own options; `table` names it in errors.
     pub fn from_options(table: &str, options: &mut Options) -> Result<Self> {
+        let profile = options.text("connection_profile")?;
+        if profile.is_some() {
+            return Err(Error::Query(SqlError {
+                message: format!("table '{table}' names a connection_profile, and there are none here"),
+                fix: Some("write the profile's options into this WITH (...)".into()),
+                ..SqlError::default()
+            }));
+        }
         let Some(name) = options.text("connector")? else {
             return Err(Error::Query(SqlError {
                 message: format!("table '{table}' has no connector"),
@@ -63,12 +78,17 @@ impl Connector {
                 ..SqlError::default()
             }));
         };
-        options.word("type", &["source", "sink"])?;
         match name.as_str() {
-            "ingest" => Ok(Self::Ingest),
+            "ingest" => {
+                // Its server decodes JSON, typed events and Arrow alike; rows that it cannot decode are rejected.
+                options.word("format", &["json"])?;
+                options.word("bad_data", &["drop", "reject"])?;
+                Ok(Self::Ingest)
+            }
             "single_file" => Ok(Self::SingleFile(single_file::FileOptions::from_options(options)?)),
             "lake" | "delta" => {
                 options.word("format", &["parquet", "json"])?;
+                refuse_partitioning(table, options)?;
                 Ok(Self::Lake)
             }
             "memory" => {
@@ -76,9 +96,10 @@ impl Connector {
                 Ok(Self::Memory)
             }
             "nexmark" => Ok(Self::Nexmark(nexmark::NexmarkOptions::from_options(options)?)),
+            "postgres" => Ok(Self::Postgres(postgres::PostgresOptions::from_options(table, options)?)),
             "stdout" => {
                 options.word("format", &["json"])?;
-                Ok(Self::Stdout)
+                Ok(Self::Stdout(json_options::JsonOptions::from_options(options)?))
             }
             "blackhole" => {
                 options.word("format", &["json"])?;
@@ -100,14 +121,15 @@ impl Connector {
             Self::Lake => "lake",
             Self::Memory => "memory",
             Self::Nexmark(_) => "nexmark",
-            Self::Stdout => "stdout",
+            Self::Postgres(_) => "postgres",
+            Self::Stdout(_) => "stdout",
             Self::Blackhole => "blackhole",
         }
     }
 
     /// Whether a query can read from it.
     pub fn can_read(&self) -> bool {
-        matches!(self, Self::Ingest | Self::SingleFile(_) | Self::Lake | Self::Nexmark(_))
+        matches!(self, Self::Ingest | Self::SingleFile(_) | Self::Lake | Self::Nexmark(_) | Self::Postgres(_))
     }
 
     /// Whether its rows end, if it is read from.
@@ -117,7 +139,7 @@ impl Connector {
 
     /// Whether `INSERT INTO` can write to it.
     pub fn can_write(&self) -> bool {
-        !matches!(self, Self::Ingest | Self::Nexmark(_))
+        !matches!(self, Self::Ingest | Self::Nexmark(_) | Self::Postgres(_))
     }
 
     /// The columns that the connector itself knows, so that `CREATE TABLE` need not list them.
@@ -128,10 +150,40 @@ impl Connector {
         }
     }
 
+    /// Refuses columns that its format cannot hold; `table` names them.
+    pub fn check_columns(&self, table: &str, columns: &Schema) -> Result<()> {
+        match self {
+            Self::SingleFile(file) => file.lines.check_columns(table, columns),
+            Self::Stdout(lines) => lines.check_columns(table, columns),
+            _ => Ok(()),
+        }
+    }
+
     /// The event time column of a table that names none.
     pub fn event_time(&self) -> Option<&'static str> {
         matches!(self, Self::Nexmark(_)).then_some(nexmark::EVENT_TIME)
     }
+}
+
+/// Tables of the lake are partitioned by day: options may say so, but nothing else.
+fn refuse_partitioning(table: &str, options: &mut Options) -> Result<()> {
+    let pattern = options.text("partitioning.time_pattern")?;
+    let (option, fix) = match (pattern, options.list("partitioning.fields")?) {
+        (None, None) => return Ok(()),
+        (Some(pattern), None) if pattern == "%Y-%m-%d" => return Ok(()),
+        (Some(_), None) => ("partitioning.time_pattern", "write '%Y-%m-%d', or leave it out"),
+        (_, Some(_)) => (
+            "partitioning.fields",
+            "leave it out: each file has its columns' least and greatest values, by which readers skip it",
+        ),
+    };
+    Err(Error::Query(SqlError {
+        message: format!(
+            "table '{table}' cannot have this '{option}': Delta tables here are partitioned by the day of the event time"
+        ),
+        fix: Some(fix.into()),
+        ..SqlError::default()
+    }))
 }
 
 /// A row that could not be decoded or cast.
@@ -154,6 +206,8 @@ pub struct Read {
     pub batch: Option<RecordBatch>,
     /// Rows that were not understood.
     pub rejected: Vec<Rejected>,
+    /// The line of each row of the batch, if its source has lines.
+    pub positions: Vec<u64>,
 }
 
 /// A bounded source that is read once, in order.

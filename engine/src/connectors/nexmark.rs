@@ -245,7 +245,7 @@ impl Source for Nexmark {
             Some(kind) => self.flat(kind, range)?,
             None => self.nested(range)?,
         };
-        Ok(Read { batch: Some(batch), rejected: Vec::new() })
+        Ok(Read { batch: Some(batch), ..Read::default() })
     }
 
     fn skip(&mut self, batches: u64) -> Result<bool> {

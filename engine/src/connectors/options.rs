@@ -13,6 +13,8 @@ pub enum OptionValue {
     Number(String),
     /// `INTERVAL '...'`, in nanoseconds.
     Duration(i64),
+    /// `[a, b]`.
+    List(Vec<String>),
 }
 
 /// Options by key, with their place in the text.
@@ -54,7 +56,9 @@ impl Options {
         match self.take(key) {
             None => Ok(None),
             Some((OptionValue::Text(t) | OptionValue::Number(t), _)) => Ok(Some(t)),
-            Some((OptionValue::Duration(_), place)) => Err(wrong(key, "a text such as 'x'", place)),
+            Some((OptionValue::Duration(_) | OptionValue::List(_), place)) => {
+                Err(wrong(key, "a text such as 'x'", place))
+            }
         }
     }
 
@@ -105,6 +109,16 @@ impl Options {
     /// True or false, if given.
     pub fn boolean(&mut self, key: &'static str) -> Result<Option<bool>> {
         Ok(self.word(key, &["true", "false"])?.map(|w| w == "true"))
+    }
+
+    /// A list of names, if given; a single word is a list of one.
+    pub fn list(&mut self, key: &'static str) -> Result<Option<Vec<String>>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some((OptionValue::List(items), _)) => Ok(Some(items)),
+            Some((OptionValue::Text(one), _)) => Ok(Some(vec![one])),
+            Some((_, place)) => Err(wrong(key, "a list such as [a, b]", place)),
+        }
     }
 
     /// Refuses what nobody took.

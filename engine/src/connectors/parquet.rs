@@ -7,12 +7,49 @@ use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
 
+use super::options::Options;
 use super::{Read, Source};
 use crate::error::{Error, Result};
 
 /// Rows decoded together.
 const ROWS: usize = 8192;
+
+/// How Parquet files are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ParquetOptions {
+    compression: Option<Compression>,
+    row_group_rows: Option<usize>,
+}
+
+impl ParquetOptions {
+    /// Takes `parquet.compression` and `parquet.row_group_size` (rows).
+    pub fn from_options(options: &mut Options) -> Result<Self> {
+        let compression = match options.word("parquet.compression", &["none", "uncompressed", "snappy", "zstd"])? {
+            Some(word) if word == "snappy" => Some(Compression::SNAPPY),
+            Some(word) if word == "zstd" => Some(Compression::ZSTD(ZstdLevel::default())),
+            Some(_) => Some(Compression::UNCOMPRESSED),
+            None => None,
+        };
+        let row_group_rows = match options.whole("parquet.row_group_size")? {
+            Some(0) => return Err(Error::sql("option 'parquet.row_group_size' must be above zero")),
+            rows => rows.and_then(|n| usize::try_from(n).ok()),
+        };
+        Ok(Self { compression, row_group_rows })
+    }
+
+    /// As the writer takes them: unpacked unless told otherwise.
+    pub fn properties(&self) -> WriterProperties {
+        let properties =
+            WriterProperties::builder().set_compression(self.compression.unwrap_or(Compression::UNCOMPRESSED));
+        match self.row_group_rows {
+            Some(rows) => properties.set_max_row_group_row_count(Some(rows)).build(),
+            None => properties.build(),
+        }
+    }
+}
 
 /// Reads row groups in order, only the columns that the table declares.
 pub struct ParquetSource {
@@ -58,6 +95,6 @@ impl Source for ParquetSource {
                 Ok(if column.data_type() == f.data_type() { column.clone() } else { cast(column, f.data_type())? })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Read { batch: Some(RecordBatch::try_new(self.schema.clone(), columns)?), rejected: Vec::new() })
+        Ok(Read { batch: Some(RecordBatch::try_new(self.schema.clone(), columns)?), ..Read::default() })
     }
 }

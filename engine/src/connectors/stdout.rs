@@ -5,18 +5,18 @@ use std::io::Write;
 use serde_json::Value;
 
 use super::Sink;
-use super::json::write_lines;
+use super::json_options::JsonOptions;
 use crate::error::{Error, Result};
 use crate::message::Rows;
 
 /// Prints rows.
 #[derive(Debug, Default)]
-pub struct Stdout;
+pub struct Stdout(pub JsonOptions);
 
 impl Sink for Stdout {
     fn write(&mut self, rows: &Rows) -> Result<()> {
         let mut text = Vec::new();
-        write_lines(&rows.batch, &mut text)?;
+        self.0.write(&rows.batch, &mut text)?;
         let mut out = std::io::stdout().lock();
         out.write_all(&text)
             .and_then(|()| out.flush())

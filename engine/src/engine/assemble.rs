@@ -14,12 +14,16 @@ use crate::connectors::ingest::{REJECTED, rejected_table};
 use crate::connectors::lake_sink::{LakeCommit, LakeSink, with_day};
 use crate::connectors::lake_source::LakeSource;
 use crate::connectors::memory::Memory;
-use crate::connectors::{Connector, blackhole::Blackhole, file_sink, stdout::Stdout};
+use crate::connectors::metadata::Origin;
+use crate::connectors::postgres::PostgresSource;
+use crate::connectors::{Connector, Source, blackhole::Blackhole, file_sink, stdout::Stdout};
 use crate::error::{Error, Result, SqlError};
 use crate::lake::{Lake, Owner};
+use crate::operators::join::lookup::LookupSource;
+use crate::runtime::complete::complete;
 use crate::runtime::pipeline::{PipelineSpec, Target};
 use crate::runtime::sides::{Sides, late_schema};
-use crate::runtime::sources::{Input, SourceSpec, complete};
+use crate::runtime::sources::{Input, SourceSpec};
 use crate::sql::catalog::Table;
 use crate::sql::plan::Plan;
 use crate::sql::program::{Program, rejected_stream};
@@ -57,7 +61,7 @@ pub fn assemble(program: &Program, around: &Surroundings<'_>) -> Result<Assemble
             Some(schema) => around.side(program, &format!("{name}__late"), &schema)?,
             None => None,
         };
-        around.load(program, &pipeline.plan)?;
+        around.connect(program, &pipeline.plan)?;
         let target = around.target(name, &pipeline.sink, &pipeline.plan.schema())?;
         let mut plan = pipeline.plan.clone();
         rescan(&mut plan, &tables)?;
@@ -103,26 +107,20 @@ fn tables(program: &Program) -> Result<BTreeMap<String, Table>> {
 }
 
 impl Surroundings<'_> {
-    /// Loads the lookup tables of a plan.
-    fn load(&self, program: &Program, plan: &Plan) -> Result<()> {
+    /// Tells the lookup tables of a plan where their rows come from.
+    fn connect(&self, program: &Program, plan: &Plan) -> Result<()> {
         for lookup in plan.lookups() {
             let name = &lookup.table;
-            let table = program.catalog.tables.get(name).ok_or_else(|| Error::Bug(format!("no table {name}")))?;
-            let Input::Bounded { mut source, .. } = self.input(table)? else {
-                return Err(Error::sql(format!("lookup table '{name}' must be a file or a Delta table")));
-            };
-            let mut batches = Vec::new();
-            loop {
-                let read = source.read()?;
-                let Some(batch) = read.batch else { break };
-                let (batch, rejected) = complete(table, batch)?;
-                if let Some(row) = read.rejected.first().or(rejected.first()) {
-                    return Err(Error::event("BAD_DATA", format!("lookup table {name}: {}", row.message)));
-                }
-                batches.push(batch);
+            let table = program.catalog.tables.get(name).ok_or_else(|| Error::Bug(format!("no table {name}")))?.clone();
+            if matches!(table.connector, Connector::Ingest) {
+                return Err(Error::sql(format!(
+                    "lookup table '{name}' must be a file, a Delta table or in PostgreSQL"
+                )));
             }
-            let schema = batches.first().map_or_else(|| table.schema.clone(), |b| b.schema());
-            lookup.load(concat_batches(&schema, &batches)?);
+            let (lake, handle, schema) = (self.lake.cloned(), self.handle.clone(), table.schema.clone());
+            let ttl = table.lookup.as_ref().and_then(|l| l.ttl);
+            let fetch = Box::new(move || whole(&table, bounded(&table, lake.as_ref(), &handle)?));
+            lookup.connect(LookupSource { schema, fetch, ttl });
         }
         Ok(())
     }
@@ -136,24 +134,19 @@ impl Surroundings<'_> {
                 ..SqlError::default()
             })),
             Connector::SingleFile(file) => Ok(Input::Bounded {
-                source: file.open(table.arriving.clone())?,
+                source: bounded(table, self.lake, self.handle)?,
                 rate_limit: file.rate_limit,
                 fail_on_bad_data: file.fail_on_bad_data,
             }),
-            Connector::Lake => {
-                let lake = self.lake.ok_or_else(|| no_lake(&table.name))?;
-                let existing = self.handle.block_on(lake.existing(&table.name))?;
-                let existing = existing
-                    .ok_or_else(|| Error::Config(format!("there is no Delta table '{}' to read", table.name)))?;
-                let source = Box::new(LakeSource::new(&existing, self.handle.clone(), table.arriving.clone())?);
-                Ok(Input::Bounded { source, rate_limit: None, fail_on_bad_data: false })
-            }
             Connector::Nexmark(options) => Ok(Input::Bounded {
                 source: options.open(table.arriving.clone())?,
                 rate_limit: options.rate_limit(),
                 fail_on_bad_data: false,
             }),
-            other => Err(Error::sql(format!("connector '{}' cannot be read from", other.name()))),
+            _ => {
+                let source = bounded(table, self.lake, self.handle)?;
+                Ok(Input::Bounded { source, rate_limit: None, fail_on_bad_data: false })
+            }
         }
     }
 
@@ -173,10 +166,10 @@ impl Surroundings<'_> {
         match &sink.connector {
             Connector::SingleFile(file) => plain(file_sink::open(file, schema.clone())),
             Connector::Memory => plain(Box::new(Memory::new(self.subscribers.get(&sink.name).cloned()))),
-            Connector::Stdout => plain(Box::new(Stdout)),
+            Connector::Stdout(lines) => plain(Box::new(Stdout(lines.clone()))),
             Connector::Blackhole => plain(Box::new(Blackhole)),
             Connector::Lake => self.lake_target(self.lake.ok_or_else(|| no_lake(pipeline))?, pipeline, schema),
-            Connector::Ingest | Connector::Nexmark(_) => {
+            Connector::Ingest | Connector::Nexmark(_) | Connector::Postgres(_) => {
                 Err(Error::sql(format!("attempted to insert into table '{pipeline}', but it is a source")))
             }
         }
@@ -190,6 +183,46 @@ impl Surroundings<'_> {
         let commit = LakeCommit::new(table, self.handle.clone(), format!("millstream/{name}"));
         Ok(Target { sink: Box::new(sink), commit: Some(Arc::new(commit)) })
     }
+}
+
+/// A source that ends, opened.
+fn bounded(table: &Table, lake: Option<&Lake>, handle: &Handle) -> Result<Box<dyn Source>> {
+    let arriving = table.arriving.clone();
+    match &table.connector {
+        Connector::SingleFile(file) => file.open_with(arriving, &table.metadata),
+        Connector::Lake => {
+            let lake = lake.ok_or_else(|| no_lake(&table.name))?;
+            let existing = handle.block_on(lake.existing(&table.name))?;
+            let existing =
+                existing.ok_or_else(|| Error::Config(format!("there is no Delta table '{}' to read", table.name)))?;
+            Ok(Box::new(LakeSource::new(&existing, handle.clone(), arriving)?))
+        }
+        Connector::Postgres(options) => Ok(Box::new(PostgresSource::new(options.clone(), arriving))),
+        other => Err(Error::sql(format!("connector '{}' cannot be read from", other.name()))),
+    }
+}
+
+/// All rows of a lookup table; a row that cannot be decoded is an error, for its partners would go unnoticed.
+fn whole(table: &Table, mut source: Box<dyn Source>) -> Result<RecordBatch> {
+    let name = &table.name;
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    loop {
+        let read = source.read()?;
+        let Some(batch) = read.batch else { break };
+        let origin = Origin { producer: "", offset: 0, received_at: 0 };
+        let (batch, rejected) = complete(table, batch, &origin)?;
+        if let Some(row) = read.rejected.first().or(rejected.first()) {
+            return Err(Error::event("BAD_DATA", format!("lookup table {name}: {}", row.message)));
+        }
+        bytes += batch.get_array_memory_size() as u64;
+        if let Some(most) = table.lookup.as_ref().and_then(|l| l.bytes_max).filter(|most| bytes > *most) {
+            return Err(Error::Config(format!(
+                "lookup table '{name}' takes over {most} bytes; raise 'lookup.cache.max_bytes' or declare fewer columns"
+            )));
+        }
+        batches.push(batch);
+    }
+    Ok(concat_batches(&table.schema, &batches)?)
 }
 
 fn no_lake(table: &str) -> Error {

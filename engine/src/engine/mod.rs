@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun};
 pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, Status, TableInfo};
 pub use rebuild::Rebuilt;
-pub use run::{RunOptions, RunSummary, check, explain, run_file};
+pub use run::{RunOptions, RunSummary, check, explain, run_file, warnings};
 
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoints, Manifest};
@@ -34,7 +34,7 @@ use crate::connectors::Connector;
 use crate::connectors::Rejected;
 use crate::connectors::ingest::{REJECTED_ID, rejected_batch, rejected_table};
 use crate::connectors::memory::QUEUE_BATCHES;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlError};
 use crate::fs::{DirLock, DiskFs, Fs, lock_dir, write_atomic};
 use crate::lake::{Lake, Maintenance, MaintenanceReport, Owner};
 use crate::log::{Log, LogOptions, Mark, NewEntry, Sequence};
@@ -132,8 +132,7 @@ impl Engine {
         let url = options.lake_url.clone().unwrap_or_else(|| options.data_dir.join("lake").display().to_string());
         let lake = Lake::open(&url, &options.lake_options).await?;
         let mut program = Program::default();
-        let mut functions = options.functions.clone();
-        functions.aggregate.extend(program.functions.aggregate.get("percentile_disc").cloned());
+        let functions = options.functions.clone();
         program.functions.add_all(&options.functions.scalar, &options.functions.aggregate);
         let batch = Batch::new(lake.clone(), options.clock.clone(), functions)?;
         Ok(Self {
@@ -162,6 +161,11 @@ impl Engine {
             return Err(Error::Config("pipelines are running; execute SQL before start".into()));
         }
         locked(&self.program).execute(sql, file)
+    }
+
+    /// What the SQL may not mean, though it runs: state that grows for ever.
+    pub fn warnings(&self) -> Vec<SqlError> {
+        locked(&self.program).warnings.clone()
     }
 
     /// The rows of a table with `connector = 'memory'`, from [`Engine::start`] on. A slow reader slows the pipeline.
@@ -314,6 +318,16 @@ impl Engine {
         limits: &QueryLimits,
     ) -> Result<SendableRecordBatchStream> {
         self.batch.query_stream(sql, parameters, limits).await
+    }
+
+    /// Replaces the views: named SELECTs that queries and rollups use like tables.
+    pub fn set_views(&self, views: BTreeMap<String, String>) {
+        self.batch.set_views(views);
+    }
+
+    /// The tables that a query reads, directly or through views. Parameters need no values.
+    pub fn tables_read(&self, sql: &str) -> Result<Vec<String>> {
+        self.batch.tables_read(sql)
     }
 
     /// Computes one day of a rollup and replaces that day's partition.

@@ -22,13 +22,15 @@ use tokio::runtime::Handle;
 use super::{Engine, assemble, blocking, locked, prepare};
 use crate::checkpoint::{Checkpoints, Manifest, PipelineState, StampState};
 use crate::connectors::lake_sink::DAY_COLUMN;
+use crate::connectors::metadata::Origin;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::message::Rows;
 use crate::runtime::commits;
+use crate::runtime::complete::complete;
 use crate::runtime::coordinator::{Commits, Event, commit_all};
 use crate::runtime::pipeline::{self, Feed, PipelineSpec, Report, Running, Surroundings};
-use crate::runtime::sources::{SourceSpec, complete};
+use crate::runtime::sources::SourceSpec;
 use crate::runtime::stamp::Stamper;
 use crate::sql::catalog::Table;
 use crate::sql::plan::Plan;
@@ -157,6 +159,8 @@ impl Rebuild {
             checkpoints: Some(self.checkpoints.clone()),
             restored: None,
             reports,
+            // Lookup tables are loaded now, and again where the pipeline goes on.
+            now: 0,
             inline: true,
         };
         let (mut running, _) = pipeline::start(spec, around)?;
@@ -198,7 +202,9 @@ impl Rebuild {
         let mut stamper = Stamper::new(&replay.table, StampState::default());
         while let Some(batch) = self.handle.block_on(rows.next()) {
             let batch: RecordBatch = batch.map_err(Error::from)?;
-            let (batch, _) = complete(&replay.table, batch)?;
+            // What the connector knew of the row is among its columns: see `keeps`.
+            let origin = Origin { producer: "", offset: 0, received_at: 0 };
+            let (batch, _) = complete(&replay.table, batch, &origin)?;
             let stamped = stamper.stamp("", batch, i64::MAX)?;
             if !stamped.rows.is_empty() {
                 // In time, whatever came before.
@@ -258,6 +264,6 @@ fn keeps(plan: &Plan, table: &Table) -> bool {
     };
     let renames = plan.describe().contains(" AS ");
     let schema = plan.schema();
-    let all = table.arriving.fields().iter().all(|f| schema.field_with_name(f.name()).is_ok());
+    let all = table.inputs().fields().iter().all(|f| schema.field_with_name(f.name()).is_ok());
     scan.sources() == [table.name.clone()] && all && !renames
 }

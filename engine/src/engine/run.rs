@@ -9,7 +9,7 @@ use super::assemble::{Surroundings, assemble};
 use super::owner_of;
 use crate::batch::Functions;
 use crate::checkpoint::Checkpoints;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SqlError};
 use crate::fs::{DiskFs, Fs, lock_dir};
 use crate::lake::{Lake, Owner};
 use crate::runtime::{Runtime, Setup};
@@ -99,11 +99,13 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         owner: &owner,
     };
     let assembled = assemble(&program, &around)?;
+    let reloads = assembled.pipelines.iter().flat_map(|p| p.plan.lookups()).any(|l| l.reloads());
     let runtime = Runtime::start(Setup {
         sources: assembled.sources,
         pipelines: assembled.pipelines,
         workers: options.workers,
-        interval: options.state_dir.as_ref().map(|_| options.checkpoint_interval),
+        // Without a state directory barriers are only for lookup tables, which reload at them.
+        interval: (options.state_dir.is_some() || reloads).then_some(options.checkpoint_interval),
         checkpoints,
         restored,
         log: None,
@@ -145,6 +147,13 @@ fn watch(runtime: &Runtime, options: &RunOptions) -> Result<()> {
 /// Plans a text without running it; all errors.
 pub fn check(sql: &str, file: &str) -> Vec<Error> {
     Program::default().check(sql, file)
+}
+
+/// What a text may not mean, though it runs: state that grows for ever.
+pub fn warnings(sql: &str, file: &str) -> Vec<SqlError> {
+    let mut program = Program::default();
+    program.check(sql, file);
+    program.warnings
 }
 
 /// The operator trees of a text, with watermarks, state and parallelism.

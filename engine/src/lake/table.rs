@@ -76,6 +76,11 @@ impl Changes {
     pub fn changed_after(&self, day: i32, version: i64) -> bool {
         version + 1 < self.complete_from || self.last_version.get(&day).is_some_and(|last| *last > version)
     }
+
+    /// Whether rows of the day or of one before it may have changed after `version`.
+    pub fn changed_through(&self, day: i32, version: i64) -> bool {
+        version + 1 < self.complete_from || self.last_version.range(..=day).any(|(_, last)| *last > version)
+    }
 }
 
 impl std::fmt::Debug for LakeTable {

@@ -17,6 +17,9 @@ use datafusion_functions_aggregate_common::aggregate::groups_accumulator::Groups
 use super::failing::may_fail;
 use crate::error::Result;
 
+/// Functions whose result depends on the order of their rows, if only among those that an ORDER BY leaves equal.
+const ORDERED: [&str; 5] = ["array_agg", "first_value", "last_value", "nth_value", "string_agg"];
+
 /// One aggregate function of a query, with its `FILTER`.
 #[derive(Debug, Clone)]
 pub struct Aggregate {
@@ -75,6 +78,11 @@ impl Aggregation {
         };
         let functions: Vec<String> = self.aggregates.iter().map(function).collect();
         format!("by [{}] of [{}]", keys.join(", "), functions.join(", "))
+    }
+
+    /// Whether a result depends on the order of rows: then they are taken in the order of the log, by one thread.
+    pub fn is_ordered(&self) -> bool {
+        self.aggregates.iter().any(|a| ORDERED.contains(&a.function.fun().name()))
     }
 
     /// Whether an expression of keys, arguments or filters may fail on some row.

@@ -23,19 +23,22 @@ pub struct Changelog {
     pub key: Vec<usize>,
 }
 
-impl Changelog {
-    fn fields(&self) -> Fields {
-        self.input.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect()
-    }
+/// The columns of changes of rows with `columns`: `before`, `after`, `op`.
+pub fn envelope(columns: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("before", DataType::Struct(nullable(columns)), true),
+        Field::new("after", DataType::Struct(nullable(columns)), true),
+        Field::new("op", DataType::Utf8, false),
+    ]))
+}
+
+fn nullable(columns: &Schema) -> Fields {
+    columns.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect()
 }
 
 impl Spec for Changelog {
     fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("before", DataType::Struct(self.fields()), true),
-            Field::new("after", DataType::Struct(self.fields()), true),
-            Field::new("op", DataType::Utf8, false),
-        ]))
+        envelope(&self.input)
     }
 
     fn describe(&self) -> String {
@@ -93,7 +96,7 @@ impl Changelog {
     /// The rows at `places` as one column, null where the place is.
     fn structs(&self, batch: &RecordBatch, places: UInt32Array) -> Result<ArrayRef> {
         let columns = batch.columns().iter().map(|c| take(c, &places, None)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Arc::new(StructArray::try_new(self.fields(), columns, places.nulls().cloned())?))
+        Ok(Arc::new(StructArray::try_new(nullable(&self.input), columns, places.nulls().cloned())?))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod emit_every;
 pub mod expiry;
 pub mod failing;
 pub mod filter;
+pub mod from_changelog;
 pub mod graph;
 pub mod join;
 pub mod kept_rows;

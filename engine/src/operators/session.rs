@@ -71,6 +71,8 @@ struct Open {
     heads: Vec<u32>,
     slots: Vec<Slot>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// Whether some slots are owned by others.
+    joined: bool,
 }
 
 impl Open {
@@ -80,6 +82,7 @@ impl Open {
             heads: Vec::new(),
             slots: Vec::new(),
             accumulators: aggregation.accumulators()?,
+            joined: false,
         })
     }
 
@@ -135,6 +138,7 @@ impl Open {
                 }
             } else {
                 // The event joins two sessions: the second is taken out of the list and owned by the first.
+                self.joined = true;
                 if let Some(s) = self.slots.get_mut(at as usize) {
                     s.owner = found;
                 }
@@ -163,8 +167,10 @@ impl Session {
         Ok(Self { aggregation, gap, schema, window_at, open, watermark, received, next_sweep })
     }
 
-    /// Gives each row its slot; the mask says which rows are on time, if some are late.
-    fn assign(&mut self, rows: &Rows, keys: &[usize], out: &mut Output) -> Result<(Vec<usize>, Option<BooleanArray>)> {
+    /// Gives each row its slot, up to the one that joins sessions if their values are in order; the mask says which rows are on
+    /// time, if some are late.
+    fn assign(&mut self, rows: &Rows, keys: &[usize], out: &mut Output) -> Result<(Vec<usize>, BooleanArray)> {
+        let stops = self.aggregation.is_ordered();
         let watermarks = rows.row_watermark.as_ref().map(|w| w.values());
         let mut slots = Vec::with_capacity(keys.len());
         let mut late: Vec<u32> = Vec::new();
@@ -174,11 +180,14 @@ impl Session {
                 Some(slot) => slots.push(slot as usize),
                 None => late.push(i as u32),
             }
+            if stops && self.open.joined {
+                break;
+            }
         }
+        let mut on_time = vec![true; slots.len() + late.len()];
         if late.is_empty() {
-            return Ok((slots, None));
+            return Ok((slots, on_time.into()));
         }
-        let mut on_time = vec![true; keys.len()];
         late.iter().for_each(|i| on_time.iter_mut().skip(*i as usize).take(1).for_each(|k| *k = false));
         let indices = UInt32Array::from(late);
         let missed = rows.take(&indices)?;
@@ -189,7 +198,7 @@ impl Session {
             batch: missed.batch,
             time: missed.time,
         });
-        Ok((slots, Some(BooleanArray::from(on_time))))
+        Ok((slots, on_time.into()))
     }
 
     /// Takes all state out.
@@ -266,11 +275,30 @@ impl Session {
         Ok(())
     }
 
-    fn update(&mut self, rows: &Rows, mut inputs: Inputs, out: &mut Output) -> Result<()> {
+    fn update(&mut self, rows: &Rows, inputs: &Inputs, out: &mut Output) -> Result<()> {
+        let mut from = 0;
+        while from < inputs.rows {
+            let rest = inputs.rows - from;
+            from += self.update_some(&rows.slice(from, rest), inputs.slice(from, rest)?, out)?;
+            if self.open.joined && self.aggregation.is_ordered() {
+                // At once: else the order of the values would depend on when state is taken out next.
+                let Drained { keys, slots, states } = self.drain()?;
+                let all: Vec<u32> = (0..slots.len() as u32).collect();
+                self.put_back(&keys, &slots, &states, all)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the first rows; returns how many.
+    fn update_some(&mut self, rows: &Rows, mut inputs: Inputs, out: &mut Output) -> Result<usize> {
         let keys = self.open.intern(&inputs.groups, inputs.rows)?;
         let (slots, on_time) = self.assign(rows, &keys, out)?;
-        if let Some(mask) = on_time {
-            inputs = inputs.filter(&mask)?;
+        if on_time.len() < inputs.rows {
+            inputs = inputs.slice(0, on_time.len())?;
+        }
+        if slots.len() < inputs.rows {
+            inputs = inputs.filter(&on_time)?;
         }
         let total = self.open.slots.len();
         for ((accumulator, arguments), filter) in
@@ -278,7 +306,7 @@ impl Session {
         {
             accumulator.update_batch(arguments, &slots, filter.as_ref(), total)?;
         }
-        Ok(())
+        Ok(on_time.len())
     }
 
     fn put_back(&mut self, keys: &[ArrayRef], slots: &[Slot], states: &[Vec<ArrayRef>], kept: Vec<u32>) -> Result<()> {
@@ -319,7 +347,7 @@ impl Operator for Session {
         }
         let aggregation = self.aggregation.clone();
         for (rows, inputs) in of_good_rows(rows, out, &|rows| aggregation.inputs(&rows.batch))? {
-            self.update(&rows, inputs, out)?;
+            self.update(&rows, &inputs, out)?;
         }
         Ok(())
     }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 
-use super::Operator;
 use super::accumulate::Aggregation;
 use super::merge::Merge;
 use super::partial::Partial;
 use super::session::Session;
 use super::spec::{Properties, Spec};
 use super::window::{WindowKind, Windows, show_duration};
+use super::{Operator, Output, StateChange};
 use crate::error::Result;
+use crate::message::Rows;
+use crate::time::Watermark;
 
 /// An aggregate by tumbling, hopping or cumulating windows.
 #[derive(Debug, Clone)]
@@ -24,6 +27,12 @@ pub struct WindowAggregate {
     pub window_at: Option<usize>,
     /// The columns.
     pub schema: SchemaRef,
+}
+
+impl WindowAggregate {
+    fn partial(&self) -> Partial {
+        Partial::new(self.aggregation.clone(), self.windows)
+    }
 }
 
 impl Spec for WindowAggregate {
@@ -63,11 +72,62 @@ impl Spec for WindowAggregate {
     }
 
     fn first_half(&self) -> Option<Result<Box<dyn Operator>>> {
-        Some(Ok(Box::new(Partial::new(self.aggregation.clone(), self.windows))))
+        (!self.aggregation.is_ordered()).then(|| Ok(Box::new(self.partial()) as Box<dyn Operator>))
     }
 
     fn build(&self) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Merge::new(self.aggregation.clone(), self.windows, self.schema.clone(), self.window_at)))
+        let merge = Merge::new(self.aggregation.clone(), self.windows, self.schema.clone(), self.window_at);
+        if self.aggregation.is_ordered() {
+            return Ok(Box::new(InOrder { partial: self.partial(), merge }));
+        }
+        Ok(Box::new(merge))
+    }
+}
+
+/// Both halves in one thread, which sees the rows in the order of the log: the values of `array_agg` or `first_value` must not
+/// depend on which worker had them.
+struct InOrder {
+    partial: Partial,
+    merge: Merge,
+}
+
+impl InOrder {
+    fn merge(&mut self, out: &mut Output) -> Result<()> {
+        let mut merged = Output::default();
+        for slice in std::mem::take(&mut out.slices) {
+            self.merge.on_slice(&slice, &mut merged)?;
+        }
+        out.batches.append(&mut merged.batches);
+        Ok(())
+    }
+}
+
+impl Operator for InOrder {
+    fn on_batch(&mut self, port: usize, rows: Rows, out: &mut Output) -> Result<()> {
+        self.partial.on_batch(port, rows, out)
+    }
+
+    fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark> {
+        self.partial.on_watermark(watermark, out)?;
+        self.merge(out)?;
+        self.merge.on_watermark(watermark, out)
+    }
+
+    fn on_barrier(&mut self, out: &mut Output) -> Result<()> {
+        self.partial.on_barrier(out)?;
+        self.merge(out)
+    }
+
+    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
+        self.merge.snapshot(files)
+    }
+
+    fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
+        self.merge.restore(state, watermark)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.partial.state_bytes() + self.merge.state_bytes()
     }
 }
 

@@ -8,12 +8,17 @@
 //!                  └──────────────── coordinator <─────────────────┘ ──> manifest, then commits
 //! ```
 
+pub mod changes;
+pub mod complete;
 pub mod coordinator;
+pub mod lookups;
 pub mod lower;
 pub mod pipeline;
 pub mod sides;
 pub mod sources;
 pub mod stamp;
+#[cfg(test)]
+mod state_size;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -25,6 +30,7 @@ use std::time::Duration;
 use crate::checkpoint::{Checkpoints, Manifest};
 use crate::error::{Error, Result};
 use crate::log::{Log, LogOffset};
+use crate::operators::join::lookup::Lookup;
 use crate::planted::{self, Bug};
 use crate::time::Clock;
 use coordinator::{Commits, Coordinator, Course, Event, Progress, commit_all, refuse_tables_ahead};
@@ -133,6 +139,7 @@ impl Parts {
         }
         let names: Vec<String> = setup.sources.iter().map(|s| s.table.name.clone()).collect();
         let (mut running, mut threads, mut counters) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let lookups = setup.pipelines.iter().flat_map(|p| p.plan.lookups()).filter(Lookup::reloads).collect();
         for spec in setup.pipelines {
             let name = spec.name.clone();
             let around = Surroundings {
@@ -141,6 +148,7 @@ impl Parts {
                 checkpoints: setup.checkpoints.clone(),
                 restored: restored.as_mut().and_then(|m| m.pipelines.remove(&name)),
                 reports: events.clone(),
+                now: setup.clock.now(),
                 inline: setup.inline,
             };
             let (pipeline, own) = pipeline::start(spec, around)?;
@@ -161,7 +169,8 @@ impl Parts {
         let log = setup.log.clone().map(|l| (l, from));
         let (pipelines, clock) = (running.len(), setup.clock.clone());
         let sources =
-            Sources::new(setup.sources, places, log, running, setup.clock, events.clone(), source_counters.clone())?;
+            Sources::new(setup.sources, places, log, running, setup.clock, events.clone(), source_counters.clone())?
+                .refreshing(lookups);
         let next = progress.checkpoint + u64::from(!planted::is(Bug::CheckpointNumberReused));
         let progress = Arc::new(Mutex::new(progress));
         let coordinator = Coordinator {

@@ -12,6 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::coordinator::Event;
+use super::lookups::Lookups;
 use super::lower::Blueprints;
 use super::sides::{Sides, late_schema};
 use super::{Result, spawn};
@@ -185,12 +186,16 @@ pub struct Surroundings<'a> {
     pub restored: Option<PipelineState>,
     /// Reports go here.
     pub reports: Sender<Event>,
+    /// By the clock, nanoseconds since the epoch.
+    pub now: i64,
     /// Whether everything runs on the thread that feeds.
     pub inline: bool,
 }
 
 /// Starts a pipeline's threads; none if it is to run inline.
 pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, Vec<std::thread::JoinHandle<()>>)> {
+    let (restored, checkpoints) = (around.restored.as_ref(), around.checkpoints.as_ref());
+    let lookups = Lookups::load(spec.plan.lookups(), restored, checkpoints, around.now)?;
     let blueprints = Blueprints::new(&spec.plan)?;
     let index = |table: &String| around.sources.iter().position(|s| s == table);
     let mut entries: Vec<Vec<Next>> = vec![Vec::new(); around.sources.len()];
@@ -217,6 +222,7 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
         target: spec.target,
         sides: spec.sides,
         checkpoints: around.checkpoints,
+        lookups,
         reports: around.reports.clone(),
         counters: counters.clone(),
     };
@@ -300,6 +306,7 @@ struct Final {
     sink_schema: SchemaRef,
     late_schema: Option<SchemaRef>,
     checkpoints: Option<Checkpoints>,
+    lookups: Lookups,
     reports: Sender<Event>,
     counters: Arc<Counters>,
 }
@@ -411,6 +418,10 @@ impl Final {
             late,
             rejected,
             rows_late: self.counters.rows_late.load(Ordering::Relaxed),
+            lookups: match &self.checkpoints {
+                Some(checkpoints) => self.lookups.snapshot(checkpoints, &self.spec_name, checkpoint)?,
+                None => Vec::new(),
+            },
         };
         let pipeline = self.spec_name.clone();
         let _ = self.reports.send(Event::Report(Report::Prepared { checkpoint, pipeline, state: Box::new(state) }));

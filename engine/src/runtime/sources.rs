@@ -6,18 +6,21 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::RecordBatch;
 
 use super::Result;
+use super::complete::{as_rejected, complete};
 use super::coordinator::Event;
+use super::lookups::refresh;
 use super::pipeline::{Feed, Running};
 use super::stamp::Stamper;
 use crate::checkpoint::SourceState;
 use crate::connectors::ingest::rejected_batch;
-use crate::connectors::json::write_lines;
+use crate::connectors::metadata::Origin;
 use crate::connectors::{Rejected, Source};
 use crate::error::Error;
 use crate::log::{Log, LogBody, LogEntry, LogOffset, LogReader, Mark};
+use crate::operators::join::lookup::Lookup;
 use crate::planted::{self, Bug};
 use crate::sql::catalog::Table;
 use crate::time::{Clock, WATERMARK_MIN, Watermark};
@@ -109,6 +112,8 @@ pub struct Sources {
     idle_checked_at: i64,
     /// Whether every bounded source was read to its end.
     bounded_ended: bool,
+    /// Lookup tables that are read again from time to time.
+    lookups: Vec<Lookup>,
 }
 
 impl Sources {
@@ -160,6 +165,7 @@ impl Sources {
             events,
             counters,
             idle_checked_at: now,
+            lookups: Vec::new(),
             bounded_ended: false,
         })
     }
@@ -167,6 +173,11 @@ impl Sources {
     /// Tells the pipelines where the restored watermarks are.
     pub fn begin(&mut self) -> Result<()> {
         (0..self.readings.len()).try_for_each(|source| self.send_watermark(source))
+    }
+
+    /// With lookup tables to read again from time to time.
+    pub fn refreshing(self, lookups: Vec<Lookup>) -> Self {
+        Self { lookups, ..self }
     }
 
     /// Reads until told to end.
@@ -215,6 +226,8 @@ impl Sources {
             self.read_log(LOG_WAIT, through, usize::MAX)?;
         }
         self.counters.dirty.store(false, std::sync::atomic::Ordering::Relaxed);
+        // All workers have passed the barrier before, and look for new rows at this one.
+        refresh(&self.lookups, self.clock.now());
         self.feed_all(&Feed::Barrier(checkpoint))?;
         let mut sources = BTreeMap::new();
         for r in &mut self.readings {
@@ -246,7 +259,7 @@ impl Sources {
             let arrived = self.readings.get(source).map_or(0, |r| r.state.opened_at);
             self.rejected(source, &rejected, arrived)?;
             match batch {
-                Some(batch) => self.rows(source, "", batch, arrived)?,
+                Some(batch) => self.rows(source, &Origin { producer: "", offset: 0, received_at: arrived }, batch)?,
                 None => {
                     if let Some(r) = self.readings.get_mut(source) {
                         r.ended = true;
@@ -295,7 +308,8 @@ impl Sources {
         match entry.body {
             LogBody::Rows(batch) => {
                 reading.heard.insert(entry.producer.clone(), (now, false));
-                self.rows(source, &entry.producer, batch, entry.received_at)
+                let (offset, received_at) = (entry.offset, entry.received_at);
+                self.rows(source, &Origin { producer: &entry.producer, offset, received_at }, batch)
             }
             LogBody::Idle => {
                 reading.heard.remove(&entry.producer);
@@ -310,9 +324,10 @@ impl Sources {
         }
     }
 
-    fn rows(&mut self, source: usize, partition: &str, batch: RecordBatch, arrived: i64) -> Result<()> {
+    fn rows(&mut self, source: usize, origin: &Origin<'_>, batch: RecordBatch) -> Result<()> {
         let Some(reading) = self.readings.get_mut(source) else { return Ok(()) };
-        let (batch, mut rejected) = complete(&reading.spec.table, batch)?;
+        let (partition, arrived) = (origin.producer, origin.received_at);
+        let (batch, mut rejected) = complete(&reading.spec.table, batch, origin)?;
         let future = reading.stamper.future;
         let stamped = reading.stamper.stamp(partition, batch, arrived)?;
         let future = reading.stamper.future - future;
@@ -345,7 +360,7 @@ impl Sources {
         self.counters.rejected.fetch_add(rows.len() as u64, std::sync::atomic::Ordering::Relaxed);
         if let Some(side) = reading.spec.rejected {
             let batch = rejected_batch(rows, arrived, |_| None)?;
-            return self.rows(side, "", batch, arrived);
+            return self.rows(side, &Origin { producer: "", offset: 0, received_at: arrived }, batch);
         }
         for row in rows.iter().take(3) {
             tracing::warn!("rejected: {} ({})", row.message, row.code);
@@ -439,55 +454,4 @@ impl Reading {
         }
         Ok(())
     }
-}
-
-/// The table's columns from the arriving ones: by name, null where one is new, generated ones computed.
-/// Rows with the generated columns, and those for which a generated column fails.
-pub fn complete(table: &Table, batch: RecordBatch) -> Result<(RecordBatch, Vec<Rejected>)> {
-    let arriving = if batch.schema_ref().fields() == table.arriving.fields() { batch } else { conform(table, &batch)? };
-    let Some(expressions) = &table.columns else { return Ok((arriving, Vec::new())) };
-    let compute = |b: &RecordBatch| -> Result<RecordBatch> {
-        let columns =
-            expressions.iter().map(|e| Ok(e.evaluate(b)?.into_array(b.num_rows())?)).collect::<Result<Vec<_>>>()?;
-        Ok(RecordBatch::try_new(table.schema.clone(), columns)?)
-    };
-    if let Ok(batch) = compute(&arriving) {
-        return Ok((batch, Vec::new()));
-    }
-    let (mut good, mut rejected) = (Vec::new(), Vec::new());
-    for i in 0..arriving.num_rows() {
-        let row = arriving.slice(i, 1);
-        match compute(&row) {
-            Ok(row) => good.push(row),
-            Err(e) => rejected.extend(as_rejected(&row, "GENERATED_COLUMN", &format!("{}: {e}", table.name))?),
-        }
-    }
-    Ok((arrow::compute::concat_batches(&table.schema, &good)?, rejected))
-}
-
-fn conform(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
-    let columns = table
-        .arriving
-        .fields()
-        .iter()
-        .map(|f| match batch.column_by_name(f.name()) {
-            Some(c) => Ok(arrow::compute::cast(c, f.data_type())?),
-            None => Ok(new_null_array(f.data_type(), batch.num_rows())),
-        })
-        .collect::<Result<Vec<ArrayRef>>>()?;
-    Ok(RecordBatch::try_new(table.arriving.clone(), columns)?)
-}
-
-fn as_rejected(batch: &RecordBatch, code: &str, message: &str) -> Result<Vec<Rejected>> {
-    let row = |i: usize| {
-        let mut raw = Vec::new();
-        write_lines(&batch.slice(i, 1), &mut raw)?;
-        Ok(Rejected {
-            position: i as u64,
-            code: code.into(),
-            message: message.into(),
-            raw: raw.trim_ascii_end().to_vec(),
-        })
-    };
-    (0..batch.num_rows()).map(row).collect()
 }

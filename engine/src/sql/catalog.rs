@@ -14,8 +14,10 @@ use super::memory_table;
 use super::parse::{Column, CreateTable, Place, Source, fold, place_of, place_of_name};
 use super::planner::Planner;
 use crate::connectors::Connector;
-use crate::connectors::options::OptionValue;
+use crate::connectors::metadata::Metadata;
+use crate::connectors::options::{OptionValue, Options};
 use crate::error::{Error, Result, SqlError};
+use crate::operators::changelog::envelope;
 use crate::time::{DAY, SECOND};
 
 /// How long a partition may be silent before it no longer holds the watermark back, unless `idle_timeout` says otherwise.
@@ -35,7 +37,9 @@ pub struct Table {
     pub schema: SchemaRef,
     /// The columns that arrive, without the generated ones.
     pub arriving: SchemaRef,
-    /// One expression per column of `schema` over `arriving`; `None` if nothing is generated.
+    /// The columns that the connector adds to each row (`METADATA FROM`).
+    pub metadata: Vec<(Field, Metadata)>,
+    /// One expression per column of `schema` over [`Table::inputs`]; `None` if each of them just arrives.
     pub columns: Option<Vec<Arc<dyn PhysicalExpr>>>,
     /// The column of the event time; without one the time of arrival is used.
     pub event_time: Option<usize>,
@@ -47,10 +51,58 @@ pub struct Table {
     pub future_skew: i64,
     /// Whether rows come and go as changes: `before`, `after`, `op` (`format = 'debezium_json'`).
     pub changelog: bool,
-    /// Whether it is loaded when a pipeline starts, to be joined with (`CREATE TEMPORARY TABLE`).
-    pub lookup: bool,
+    /// How it is kept in memory, to be joined with (`CREATE TEMPORARY TABLE`).
+    pub lookup: Option<LookupOptions>,
+    /// What `type = '...'` says it is for.
+    pub role: Role,
     /// The columns that are PRIMARY KEY.
     pub primary_key: Vec<usize>,
+}
+
+/// How a lookup table is kept in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookupOptions {
+    /// Its rows are read again after this, nanoseconds; `None`: never.
+    pub ttl: Option<i64>,
+    /// Its rows may take so many bytes; `None`: as many as there are.
+    pub bytes_max: Option<u64>,
+}
+
+/// What a table may be used for, as far as its author says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Whatever its connector can.
+    Either,
+    /// `type = 'source'`.
+    Source,
+    /// `type = 'sink'`.
+    Sink,
+}
+
+impl Table {
+    /// The columns that arrive and those of the metadata.
+    pub fn inputs(&self) -> SchemaRef {
+        inputs(&self.arriving, &self.metadata)
+    }
+
+    /// Whether a query can read from it.
+    pub fn can_read(&self) -> bool {
+        self.connector.can_read() && self.role != Role::Sink
+    }
+
+    /// Whether `INSERT INTO` can write to it.
+    pub fn can_write(&self) -> bool {
+        self.connector.can_write() && self.role != Role::Source
+    }
+}
+
+/// Columns that arrive, then those of metadata.
+pub fn inputs(arriving: &SchemaRef, metadata: &[(Field, Metadata)]) -> SchemaRef {
+    if metadata.is_empty() {
+        return arriving.clone();
+    }
+    let metadata = metadata.iter().map(|(field, _)| Arc::new(field.clone()));
+    Arc::new(Schema::new(arriving.fields().iter().cloned().chain(metadata).collect::<Vec<_>>()))
 }
 
 /// A duration of event time in nanoseconds, a day unless set; zero: for ever.
@@ -128,11 +180,8 @@ impl Catalog {
 
     fn build(&self, source: Source<'_>, functions: &Functions, place: Place, written: CreateTable) -> Result<Table> {
         let CreateTable { name, columns: written_columns, watermark, mut options, partitioned_by, .. } = written;
-        if let Some(c) = written_columns.iter().find(|c| c.metadata.is_some()) {
-            let message = format!("METADATA FROM is not supported by this connector (column '{}')", c.name.value);
-            return Err(source.error(place_of_name(&c.name), message, Some("drop the column".into())));
-        }
         let event_time_field = options.text("event_time_field")?;
+        let watermark_field = options.text("watermark_field")?;
         let idle_after = match options.positive("idle_micros")? {
             Some(micros) => (micros * 1_000.0) as i64,
             None => options.duration("idle_timeout")?.unwrap_or(IDLE_AFTER),
@@ -140,15 +189,15 @@ impl Catalog {
         let future_skew = options.duration("future_skew")?.unwrap_or(FUTURE_SKEW);
         let message = options.text("message")?;
         let changelog = options.replace("format", "debezium_json", "json");
-        let lookup = options.replace("type", "lookup", "source");
-        if lookup {
-            // It is loaded once: neither is needed.
-            options.duration("lookup.cache.ttl")?;
-            options.positive("lookup.cache.max_bytes")?;
-        }
+        let lookup = lookup(&mut options)?;
+        let role = role(&mut options)?;
         let connector = Connector::from_options(&name, &mut options)?;
         options.finish(connector.name())?;
         refuse_partitions(source, place, &connector, &partitioned_by)?;
+        if changelog {
+            let time = event_time_field.is_some() || watermark_field.is_some() || watermark.is_some();
+            refuse_in_changes(source, place, lookup.is_some(), time, &written_columns)?;
+        }
 
         let (schema, arriving, generated) = match message {
             Some(message) => {
@@ -160,12 +209,15 @@ impl Catalog {
         let primary_key =
             (0..written_columns.len()).filter(|i| written_columns.get(*i).is_some_and(|c| c.primary_key)).collect();
         let planner = Planner::new(source, self, functions);
-        let expressions = if generated { Some(planner.generated(&written_columns, &arriving, &schema)?) } else { None };
+        let metadata = metadata(source, &connector, &written_columns, &schema)?;
+        let given = inputs(&arriving, &metadata);
+        let expressions = if generated { Some(planner.generated(&written_columns, &given, &schema)?) } else { None };
         let mut table = Table {
             name,
             connector,
             schema: schema.clone(),
             arriving,
+            metadata,
             columns: expressions,
             event_time: None,
             watermark: None,
@@ -173,17 +225,24 @@ impl Catalog {
             future_skew,
             changelog,
             lookup,
+            role,
             primary_key,
         };
+        if changelog && !table.schema.fields().is_empty() {
+            table.arriving = envelope(&table.schema);
+        }
+        if !table.arriving.fields().is_empty() {
+            table.connector.check_columns(&table.name, &table.arriving)?;
+        }
         let usual = table.connector.event_time().filter(|c| schema.column_with_name(c).is_some()).map(str::to_string);
-        let named = watermark.as_ref().map(|(c, _)| (fold(c), place_of_name(c)));
-        let wanted = named.or(event_time_field.or(usual).map(|f| (f, Some(place))));
-        if let Some((column, at)) = wanted {
-            table.event_time = Some(event_time(source, &schema, &column, at)?);
+        if let Some(column) = watermark_field {
+            // Its older form: the column holds the watermark.
+            event_time(source, &schema, &column, Some(place))?;
+            let column = ast::Expr::Identifier(ast::Ident::with_quote('"', column));
+            table.watermark = Some(planner.watermark(&schema, column, Some(place))?);
         }
-        if let Some((column, Some(expression))) = watermark {
-            table.watermark = Some(planner.watermark(&schema, expression, place_of_name(&column))?);
-        }
+        let otherwise = event_time_field.or(usual).map(|f| (f, Some(place)));
+        set_time(&planner, source, &mut table, watermark, otherwise)?;
         Ok(table)
     }
 
@@ -201,6 +260,25 @@ impl Catalog {
     }
 }
 
+/// Refuses what a table of changes cannot have.
+fn refuse_in_changes(source: Source<'_>, place: Place, lookup: bool, time: bool, columns: &[Column]) -> Result<()> {
+    if let Some(c) = columns.iter().find(|c| !c.arrives()) {
+        let message = format!("can't use generated columns with format = 'debezium_json' (column '{}')", c.name.value);
+        let fix = "compute it in a view over the table".to_string();
+        return Err(source.error(place_of_name(&c.name), message, Some(fix)));
+    }
+    if time {
+        let message = "can't use an event time column with format = 'debezium_json'";
+        let fix = "leave WATERMARK FOR and event_time_field out: a change has the time of its arrival";
+        return Err(source.error(Some(place), message, Some(fix.into())));
+    }
+    if lookup {
+        let fix = "join with the table of changes itself, as with any stream";
+        return Err(source.error(Some(place), "a lookup table cannot have format = 'debezium_json'", Some(fix.into())));
+    }
+    Ok(())
+}
+
 /// Tables of the lake are partitioned by the day of the event time; `PARTITIONED BY (day(column))` may say so.
 fn refuse_partitions(source: Source<'_>, place: Place, connector: &Connector, by: &[ast::Expr]) -> Result<()> {
     let is_day = |e: &ast::Expr| matches!(e, ast::Expr::Function(f) if f.name.to_string().eq_ignore_ascii_case("day"));
@@ -216,6 +294,42 @@ fn refuse_partitions(source: Source<'_>, place: Place, connector: &Connector, by
     }
 }
 
+/// What `type = 'lookup'` has with it.
+fn lookup(options: &mut Options) -> Result<Option<LookupOptions>> {
+    if !options.replace("type", "lookup", "source") {
+        return Ok(None);
+    }
+    let (ttl, bytes_max) = (options.duration("lookup.cache.ttl")?, options.whole("lookup.cache.max_bytes")?);
+    Ok(Some(LookupOptions { ttl, bytes_max }))
+}
+
+/// What `type` says a table is for.
+fn role(options: &mut Options) -> Result<Role> {
+    Ok(match options.word("type", &["source", "sink"])?.as_deref() {
+        Some("source") => Role::Source,
+        Some("sink") => Role::Sink,
+        _ => Role::Either,
+    })
+}
+
+/// The event time and the watermark: as `WATERMARK FOR` says, or the column `otherwise`.
+fn set_time(
+    planner: &Planner<'_>,
+    source: Source<'_>,
+    table: &mut Table,
+    watermark: Option<(ast::Ident, Option<ast::Expr>)>,
+    otherwise: Option<(String, Option<Place>)>,
+) -> Result<()> {
+    let named = watermark.as_ref().map(|(c, _)| (fold(c), place_of_name(c)));
+    if let Some((column, at)) = named.or(otherwise) {
+        table.event_time = Some(event_time(source, &table.schema, &column, at)?);
+    }
+    if let Some((column, Some(expression))) = watermark {
+        table.watermark = Some(planner.watermark(&table.schema, expression, place_of_name(&column))?);
+    }
+    Ok(())
+}
+
 /// As [`columns`], for a connector that may know its columns: then none need be written, and others are refused.
 fn connector_columns(
     source: Source<'_>,
@@ -226,7 +340,7 @@ fn connector_columns(
     if written.is_empty() {
         return Ok((known.clone(), known, false));
     }
-    let unknown = |c: &&Column| c.generated.is_none() && known.column_with_name(&fold(&c.name)).is_none();
+    let unknown = |c: &&Column| c.arrives() && known.column_with_name(&fold(&c.name)).is_none();
     if let Some(c) = written.iter().find(unknown) {
         let names = known.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
         let message = format!("connector '{}' has no column '{}' here", connector.name(), c.name.value);
@@ -249,9 +363,41 @@ fn columns(source: Source<'_>, written: &[Column]) -> Result<(SchemaRef, SchemaR
         fields.push(Field::new(name, data_type, c.nullable));
     }
     let arriving: Vec<Field> =
-        fields.iter().zip(written).filter(|(_, c)| c.generated.is_none()).map(|(f, _)| f.clone()).collect();
+        fields.iter().zip(written).filter(|(_, c)| c.arrives()).map(|(f, _)| f.clone()).collect();
     let generated = arriving.len() < fields.len();
     Ok((Arc::new(Schema::new(fields)), Arc::new(Schema::new(arriving)), generated))
+}
+
+/// The columns of `METADATA FROM`.
+fn metadata(
+    source: Source<'_>,
+    connector: &Connector,
+    written: &[Column],
+    schema: &Schema,
+) -> Result<Vec<(Field, Metadata)>> {
+    let known = Metadata::of(connector);
+    let mut found = Vec::new();
+    for (column, field) in written.iter().zip(schema.fields()) {
+        let Some(key) = &column.metadata else { continue };
+        let place = place_of_name(&column.name);
+        let Some(what) = known.iter().find(|m| m.key() == key) else {
+            let keys: Vec<&str> = known.iter().map(|m| m.key()).collect();
+            let fix = match keys.as_slice() {
+                [] => "drop the column".to_string(),
+                keys => format!("use one of: {}", keys.join(", ")),
+            };
+            let message = format!("connector '{}' has no metadata field '{key}'", connector.name());
+            return Err(source.error(place, message, Some(fix)));
+        };
+        if *field.data_type() != what.data_type() {
+            let (wanted, have) = (sql_type(&what.data_type()), sql_type(field.data_type()));
+            let message =
+                format!("incorrect data type for metadata field '{key}'; expected {wanted}, but found {have}");
+            return Err(source.error(place, message, Some(format!("declare column '{}' {wanted}", field.name()))));
+        }
+        found.push((field.as_ref().clone(), *what));
+    }
+    Ok(found)
 }
 
 fn event_time(source: Source<'_>, schema: &Schema, column: &str, place: Option<Place>) -> Result<usize> {

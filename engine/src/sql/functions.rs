@@ -1,9 +1,9 @@
-//! The functions that SQL can call: DataFusion's, the window functions, JSON, `percentile_disc`.
+//! The functions that SQL can call: DataFusion's, the window functions, JSON, the calendar, `percentile_disc`, sketches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::Result as DfResult;
 use datafusion::common::exec_err;
 use datafusion::common::plan_err;
@@ -12,12 +12,16 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{
-    AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
+    AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    WindowUDF,
 };
 use datafusion::optimizer::analyzer::Analyzer;
 
+use super::calendar::calendar_functions;
 use super::json::{self, JsonOperators, JsonTypes};
 use super::percentile_disc::percentile_disc_udaf;
+use super::planner::ROW_TIME;
+use super::sketch::{sketch_aggregates, sketch_percentile};
 use crate::operators::window::window_type;
 
 /// The window functions, with the number of arguments that they need; `tumble`, `hop` and `cumulate` may have one more, an offset.
@@ -43,6 +47,16 @@ pub struct Functions {
     pub options: Arc<ConfigOptions>,
 }
 
+/// Our scalar functions that batch queries have too.
+pub fn own_scalars() -> Vec<Arc<ScalarUDF>> {
+    calendar_functions().into_iter().chain([sketch_percentile()]).collect()
+}
+
+/// Our aggregate functions.
+pub fn own_aggregates() -> Vec<Arc<AggregateUDF>> {
+    sketch_aggregates().into_iter().chain([percentile_disc_udaf()]).collect()
+}
+
 impl Default for Functions {
     fn default() -> Self {
         let mut functions = Self {
@@ -55,12 +69,18 @@ impl Default for Functions {
         };
         let windows = WINDOW_FUNCTIONS.iter().map(|(name, n)| Arc::new(ScalarUDF::from(WindowFunction::new(name, *n))));
         functions.planners.insert(0, Arc::new(JsonOperators));
-        for f in SessionStateDefaults::default_scalar_functions().into_iter().chain(windows).chain(json::functions()) {
+        for f in SessionStateDefaults::default_scalar_functions()
+            .into_iter()
+            .chain(windows)
+            .chain(json::functions())
+            .chain(own_scalars())
+        {
             functions.add_scalar(f);
         }
         let signature = Signature::variadic_any(Volatility::Volatile);
         functions.add_scalar(Arc::new(ScalarUDF::from(AsOfMark { signature })));
-        for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain([percentile_disc_udaf()]) {
+        functions.add_scalar(Arc::new(ScalarUDF::from(RowTime(Signature::nullary(Volatility::Volatile)))));
+        for f in SessionStateDefaults::default_aggregate_functions().into_iter().chain(own_aggregates()) {
             functions.add_aggregate(f);
         }
         for f in SessionStateDefaults::default_window_functions() {
@@ -102,6 +122,28 @@ impl Functions {
     }
 }
 
+/// `row_time()`: a mark that the planner replaces by a column, never called.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RowTime(Signature);
+
+impl ScalarUDFImpl for RowTime {
+    fn name(&self) -> &str {
+        ROW_TIME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Timestamp(TimeUnit::Nanosecond, None))
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        exec_err!("row_time() is only allowed in a query over rows with an event time")
+    }
+}
+
 /// `tumble(width)`, `hop(slide, width)`, `session(gap)`: marks in a GROUP BY, never called.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WindowFunction {
@@ -113,7 +155,8 @@ struct WindowFunction {
 impl WindowFunction {
     fn new(name: &'static str, arguments: usize) -> Self {
         // Volatile, so that no optimizer rule evaluates or merges it.
-        Self { name, arguments, signature: Signature::variadic_any(Volatility::Volatile) }
+        let any = vec![TypeSignature::VariadicAny, TypeSignature::Nullary];
+        Self { name, arguments, signature: Signature::one_of(any, Volatility::Volatile) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! SQL: text ([`parse`]) to tables ([`catalog`]) to a tree of operators ([`planner`], [`plan`]).
 
+pub mod calendar;
 pub mod catalog;
 pub mod column_type;
 pub mod duration;
@@ -12,5 +13,6 @@ pub mod plan;
 pub mod planner;
 mod planning_error;
 pub mod program;
+pub mod sketch;
 mod user_function;
 mod window_table;

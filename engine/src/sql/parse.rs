@@ -170,6 +170,13 @@ pub struct Column {
     pub metadata: Option<String>,
 }
 
+impl Column {
+    /// Whether it is in the data, not computed or added by the connector.
+    pub fn arrives(&self) -> bool {
+        self.generated.is_none() && self.metadata.is_none()
+    }
+}
+
 /// Reads all statements of a text.
 pub fn parse(source: Source<'_>) -> Result<Vec<Placed>> {
     let dialect = PipelineDialect;
@@ -250,6 +257,10 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
         let ast::Statement::Insert(insert) = parser.parse_statement().map_err(|e| source.parser_error(e))? else {
             return Err(source.error(Some(place), "expected INSERT INTO table SELECT ...", None));
         };
+        if insert.overwrite {
+            let fix = "write INSERT INTO: a pipeline adds to its table".to_string();
+            return Err(source.error(Some(place), "INSERT OVERWRITE is not supported in a pipeline", Some(fix)));
+        }
         let (ast::TableObject::TableName(table), Some(query)) = (insert.table, insert.source) else {
             return Err(source.error(Some(place), "expected INSERT INTO table SELECT ...", None));
         };
@@ -263,7 +274,11 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
         return Ok(Statement::Query { query, emit_every: emit(source, parser)? });
     }
     let found = parser.peek_token();
-    let fix = "write CREATE TABLE, CREATE VIEW, CREATE FUNCTION, SET, INSERT INTO ... SELECT, or SELECT".to_string();
+    let fix = match parser.peek_one_of_keywords(&[Keyword::EXPLAIN, Keyword::ANALYZE, Keyword::DESCRIBE]) {
+        Some(_) => "run `millstream explain FILE.sql` for columns, operators and state",
+        None => "write CREATE TABLE, CREATE VIEW, CREATE FUNCTION, SET, INSERT INTO ... SELECT, or SELECT",
+    };
+    let fix = fix.to_string();
     Err(source.error(
         Some(place),
         format!("{} is not supported in a pipeline", found.token.to_string().to_uppercase()),

@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod as_of;
+mod distinct_on;
 mod early;
 mod interval;
 mod join;
@@ -13,6 +14,7 @@ mod output;
 mod over;
 mod provider;
 mod refuse;
+mod row_time;
 mod sort;
 mod time_column;
 mod unnest;
@@ -41,13 +43,16 @@ use super::parse::{Column, Place, Source, place_of, place_of_name};
 use super::plan::Plan;
 use super::planning_error;
 use crate::error::{Error, Result};
+use crate::operators::changelog;
 use crate::operators::filter::Filter;
+use crate::operators::from_changelog::FromChangelog;
 use crate::operators::project::Project;
 use crate::operators::union::Union;
 use optimize::optimize;
 pub use output::{cast_to, reorder};
 use provider::{Provider, StreamTable};
 use refuse::{refuse_unsupported, refused};
+pub use row_time::ROW_TIME;
 
 /// Plans queries of one text against a catalog.
 pub struct Planner<'a> {
@@ -72,7 +77,8 @@ impl<'a> Planner<'a> {
     pub fn view(&self, mut query: Query) -> Result<LogicalPlan> {
         let place = place_of(&query);
         as_of::mark(&mut query).map_err(|e| self.source.locate(e, place))?;
-        self.to_rel().sql_statement_to_plan(ast::Statement::Query(Box::new(query))).map_err(|e| self.error(e, place))
+        let plan = self.to_rel().sql_statement_to_plan(ast::Statement::Query(Box::new(query)));
+        plan.and_then(|plan| row_time::resolve(self.provider.catalog, plan)).map_err(|e| self.error(e, place))
     }
 
     /// A query's operators. `emit_every`: its results are shown so often, in nanoseconds of event time, as changes.
@@ -169,7 +175,16 @@ impl<'a> Planner<'a> {
                 let table = scan.table_name.table().to_string();
                 let all = scan.source.schema();
                 let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(|| (0..all.fields().len()).collect());
-                Ok(Plan::Scan { table, schema: Arc::new(all.project(&columns)?), columns })
+                let schema = Arc::new(all.project(&columns)?);
+                match self.provider.catalog.tables.get(&table) {
+                    Some(changed) if changed.changelog => {
+                        let envelope = changelog::envelope(&changed.schema);
+                        let changes = (0..envelope.fields().len()).collect();
+                        let scan = Plan::Scan { table, schema: envelope, columns: changes };
+                        Ok(scan.over(FromChangelog { columns, schema }))
+                    }
+                    _ => Ok(Plan::Scan { table, schema, columns }),
+                }
             }
             LogicalPlan::Projection(p) => {
                 for e in &p.expr {

@@ -20,12 +20,90 @@ pub fn tell(e: &DataFusionError) -> (String, Option<String>) {
     known(&text, help.clone()).unwrap_or_else(|| (text.trim_end_matches('.').to_string(), help))
 }
 
+/// Beginnings of messages that say too little, our words for them, and the fix.
+const SAY_MORE: [(&str, &str, &str); 6] = [
+    (
+        "Unnest should be rewritten to LogicalPlan::Unnest",
+        "unnest is only allowed in a SELECT list",
+        "unnest in a subquery, then use its column",
+    ),
+    (
+        "unnest() can only be applied to array, struct and null",
+        "unnest takes a list or a struct",
+        "declare the column as a list, such as BIGINT[], or give it to extract_json",
+    ),
+    (
+        "Recursive CTE is not implemented",
+        "WITH RECURSIVE is not supported in a pipeline",
+        "unroll it into the steps you need",
+    ),
+    (
+        "DISTINCT ON without an order",
+        "DISTINCT ON without an order says not which row of a key it means",
+        "add ORDER BY with the keys and then the order in which the first row counts, such as ORDER BY key, ts DESC",
+    ),
+    (
+        "SELECT DISTINCT ON expressions must match initial ORDER BY expressions",
+        "ORDER BY begins with other columns than DISTINCT ON",
+        "add ORDER BY with the keys and then the order in which the first row counts, such as ORDER BY key, ts DESC",
+    ),
+    (
+        "Physical plan does not support logical expression OuterReferenceColumn",
+        "a subquery cannot use a column of the query around it here",
+        "join the two on a key",
+    ),
+];
+
+/// Flink's functions for the bounds of a window, which here is a value with fields.
+fn bound_of_window(name: &str) -> Option<String> {
+    let (window, bound) = name.trim_matches('\'').rsplit_once('_')?;
+    let is_window = matches!(window, "tumble" | "hop" | "session" | "cumulate");
+    let field = match bound {
+        "start" => "start",
+        "end" | "rowtime" => "end",
+        _ => return None,
+    };
+    is_window.then(|| format!("group by {window}(...) AS w, and select w['{field}'] in a query around it"))
+}
+
+/// `MatchRecognize` as `MATCH_RECOGNIZE`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push('_');
+        }
+        words.extend(c.to_uppercase());
+    }
+    words
+}
+
 /// The messages that would show what is inside DataFusion.
 fn known(text: &str, help: Option<String>) -> Option<(String, Option<String>)> {
+    if let Some((_, message, fix)) = SAY_MORE.iter().find(|(begin, ..)| text.starts_with(begin)) {
+        return Some(((*message).to_string(), Some((*fix).to_string())));
+    }
+    if let Some(rest) = text.strip_prefix("Unsupported ast node ") {
+        let form = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or(rest);
+        let fix = match form {
+            "Pivot" => "write an aggregate with FILTER (WHERE ...) for each value",
+            "MatchRecognize" => "compare neighbours with lag(...) OVER (PARTITION BY ... ORDER BY event time)",
+            _ => "see the README for what a pipeline can hold",
+        };
+        return Some((format!("{} is not supported in a pipeline", words(form)), Some(fix.to_string())));
+    }
+    if text.starts_with("Query INSERT INTO") {
+        let fix = "write INSERT INTO table WITH ... SELECT ...";
+        return Some(("WITH stands before INSERT INTO".to_string(), Some(fix.to_string())));
+    }
+    if text.starts_with("attempted to read from table") {
+        let fix = "read the table that its pipeline reads, or declare it with a connector that is a source";
+        return Some((text.to_string(), Some(fix.to_string())));
+    }
     if let Some(rest) = text.strip_prefix("Invalid function ") {
         let (name, guess) = rest.split_once('.').unwrap_or((rest, ""));
         let guess = guess.trim();
-        let fix = (!guess.is_empty()).then(|| guess.replacen("Did", "did", 1));
+        let fix = bound_of_window(name).or_else(|| (!guess.is_empty()).then(|| guess.replacen("Did", "did", 1)));
         return Some((format!("there is no function {name}"), fix));
     }
     for wrong in ["wrong number of arguments: ", "wrong types of arguments: "] {

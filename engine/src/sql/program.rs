@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::Query;
 
-use super::catalog::{Catalog, Table, UpdatingTtl};
+use super::catalog::{Catalog, Role, Table, UpdatingTtl};
+use super::duration::show_intervals;
 use super::functions::Functions;
 use super::parse::{Placed, Source, Statement, parse};
 use super::plan::Plan;
@@ -27,6 +28,8 @@ pub struct Program {
     pub functions: Functions,
     /// By name, which is the sink's.
     pub pipelines: BTreeMap<String, Pipeline>,
+    /// What runs but may not be meant, with the statement's place: state that grows for ever.
+    pub warnings: Vec<SqlError>,
     previews: usize,
 }
 
@@ -71,7 +74,7 @@ impl Program {
                 let name = table.name.clone();
                 self.catalog.create(source, &self.functions, place, table)?;
                 match query {
-                    Some(query) => self.insert(source, name, &[], *query, None),
+                    Some(query) => self.insert(source, place, name, &[], *query, None),
                     None => Ok(()),
                 }
             }
@@ -86,51 +89,44 @@ impl Program {
             Statement::CreateFunction(f) => user_function::create(source, &self.catalog, &mut self.functions, place, f),
             Statement::Set { name, value } => self.catalog.set(&name, value),
             Statement::Insert { table, columns, query, emit_every } => {
-                self.insert(source, table, &columns, *query, emit_every)
+                self.insert(source, place, table, &columns, *query, emit_every)
             }
             Statement::Query { query, emit_every } => {
                 self.previews += 1;
                 let name = if self.previews == 1 { "stdout".into() } else { format!("stdout_{}", self.previews) };
                 let plan = Planner::new(source, &self.catalog, &self.functions).query(*query, emit_every)?;
+                self.warn(source, place, &plan);
                 let plan = if plan.properties().updating { into_changelog(plan, Vec::new()) } else { plan };
-                let sink = inferred(&name, Connector::Stdout, plan.schema());
+                let sink = inferred(&name, Connector::Stdout(Default::default()), plan.schema());
                 self.pipelines.insert(name, Pipeline { sink, plan });
                 Ok(())
             }
         }
     }
 
+    /// Keeps what a plan warns of.
+    fn warn(&mut self, source: Source<'_>, place: (u64, u64), plan: &Plan) {
+        let warnings = plan.warnings().into_iter().map(|warning| source.error(Some(place), warning, None));
+        self.warnings.extend(warnings.filter_map(|e| if let Error::Query(e) = e { Some(e) } else { None }));
+    }
+
     fn insert(
         &mut self,
         source: Source<'_>,
+        place: (u64, u64),
         name: String,
         columns: &[String],
         query: Query,
         emit_every: Option<i64>,
     ) -> Result<()> {
         if let Some(wanted) = self.catalog.memory.get(&name).cloned() {
-            if self.catalog.views.contains_key(&name) {
-                return Err(Error::Query(SqlError {
-                    message: format!("can only insert into memory table '{name}' once"),
-                    fix: Some("write one INSERT INTO with UNION ALL".into()),
-                    ..SqlError::default()
-                }));
-            }
-            if emit_every.is_some() {
-                return Err(Error::Query(SqlError {
-                    message: format!("EMIT EVERY into memory table '{name}'"),
-                    fix: Some("write EMIT EVERY in the query that reads it".into()),
-                    ..SqlError::default()
-                }));
-            }
-            let rows = Planner::new(source, &self.catalog, &self.functions).view(query)?;
-            self.catalog.views.insert(name.clone(), memory_table::fill(&name, &wanted, columns, rows)?);
-            return Ok(());
+            return self.fill(source, name, columns, query, &wanted, emit_every);
         }
         if self.catalog.views.contains_key(&name) {
             return Err(Error::sql(format!("attempted to insert into '{name}', but it is a view")));
         }
-        let mut plan = Planner::new(source, &self.catalog, &self.functions).query(query, emit_every)?;
+        let plan = Planner::new(source, &self.catalog, &self.functions).query(query, emit_every)?;
+        self.warn(source, place, &plan);
         if plan.sources().contains(&name) {
             return Err(Error::Query(SqlError {
                 message: format!("INSERT INTO {name} reads what it writes"),
@@ -139,34 +135,18 @@ impl Program {
             }));
         }
         if let Some(table) = self.catalog.tables.get(&name)
-            && !table.connector.can_write()
+            && !table.can_write()
         {
             return Err(Error::sql(format!("attempted to insert into table '{name}', but it is a source")));
         }
         let declared = self.catalog.tables.get(&name).cloned();
         let wanted = declared.as_ref().map(|t| t.schema.clone()).filter(|s| !s.fields().is_empty());
         let wanted = wanted.or_else(|| self.pipelines.get(&name).map(|p| p.sink.schema.clone()));
-        match &wanted {
-            None if !columns.is_empty() => {
-                return Err(Error::sql(format!("INSERT INTO {name} names columns, but the table declares none")));
-            }
-            None => check_names(&plan.schema())?,
-            Some(wanted) if columns.is_empty() => plan = cast_to(plan, &name, &nullable(wanted))?,
-            Some(wanted) => {
-                if let Some(unknown) = columns.iter().find(|c| wanted.column_with_name(c).is_none()) {
-                    return Err(Error::sql(format!("table '{name}' has no column '{unknown}'")));
-                }
-                if columns.len() != plan.schema().fields().len() {
-                    return Err(Error::sql(format!(
-                        "INSERT INTO {name} names {} columns, but the query has {}",
-                        columns.len(),
-                        plan.schema().fields().len()
-                    )));
-                }
-                plan = reorder(plan, columns, &nullable(wanted))?;
-            }
-        }
+        let plan = fit(plan, &name, columns, wanted.as_ref())?;
         let plan = changes(plan, &name, declared.as_ref())?;
+        if let Some(table) = &declared {
+            table.connector.check_columns(&name, &plan.schema())?;
+        }
         let sink = match declared {
             Some(table) => Table { schema: plan.schema(), ..table },
             None => inferred(&name, Connector::Lake, plan.schema()),
@@ -179,6 +159,35 @@ impl Program {
                 self.pipelines.insert(name, Pipeline { sink, plan })
             }
         };
+        Ok(())
+    }
+
+    /// `INSERT INTO` a memory table: it is a view from then on.
+    fn fill(
+        &mut self,
+        source: Source<'_>,
+        name: String,
+        columns: &[String],
+        query: Query,
+        wanted: &SchemaRef,
+        emit_every: Option<i64>,
+    ) -> Result<()> {
+        if self.catalog.views.contains_key(&name) {
+            return Err(Error::Query(SqlError {
+                message: format!("can only insert into memory table '{name}' once"),
+                fix: Some("write one INSERT INTO with UNION ALL".into()),
+                ..SqlError::default()
+            }));
+        }
+        if emit_every.is_some() {
+            return Err(Error::Query(SqlError {
+                message: format!("EMIT EVERY into memory table '{name}'"),
+                fix: Some("write EMIT EVERY in the query that reads it".into()),
+                ..SqlError::default()
+            }));
+        }
+        let rows = Planner::new(source, &self.catalog, &self.functions).view(query)?;
+        self.catalog.views.insert(name.clone(), memory_table::fill(&name, wanted, columns, rows)?);
         Ok(())
     }
 
@@ -217,7 +226,7 @@ impl Program {
             }
             text.push_str(&format!("  parallelism: {workers} workers up to the first merge, then 1\n"));
         }
-        text
+        show_intervals(&text)
     }
 }
 
@@ -266,7 +275,9 @@ fn inferred(name: &str, connector: Connector, schema: SchemaRef) -> Table {
         idle_after: 0,
         future_skew: i64::MAX,
         changelog: false,
-        lookup: false,
+        lookup: None,
+        role: Role::Either,
+        metadata: Vec::new(),
         primary_key: Vec::new(),
     }
 }
@@ -277,5 +288,29 @@ pub fn rejected_stream(source: &str) -> Table {
     Table {
         event_time: Some(0),
         ..inferred(&crate::connectors::ingest::rejected_table(source), Connector::Ingest, schema)
+    }
+}
+
+/// A plan with the columns of its table, if that has some.
+fn fit(plan: Plan, name: &str, columns: &[String], wanted: Option<&SchemaRef>) -> Result<Plan> {
+    match wanted {
+        None if !columns.is_empty() => {
+            return Err(Error::sql(format!("INSERT INTO {name} names columns, but the table declares none")));
+        }
+        None => check_names(&plan.schema()).map(|()| plan),
+        Some(wanted) if columns.is_empty() => cast_to(plan, name, &nullable(wanted)),
+        Some(wanted) => {
+            if let Some(unknown) = columns.iter().find(|c| wanted.column_with_name(c).is_none()) {
+                return Err(Error::sql(format!("table '{name}' has no column '{unknown}'")));
+            }
+            if columns.len() != plan.schema().fields().len() {
+                return Err(Error::sql(format!(
+                    "INSERT INTO {name} names {} columns, but the query has {}",
+                    columns.len(),
+                    plan.schema().fields().len()
+                )));
+            }
+            reorder(plan, columns, &nullable(wanted))
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The marketplace over HTTP, as its users meet it, on SQLite and on PostgreSQL.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod accounts;
 mod catalogue;
 mod events;

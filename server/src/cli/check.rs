@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use datafusion::scalar::ScalarValue;
-use millstream::{Engine, Error, Result, engine};
+use millstream::{Engine, Error, Result, SqlError, engine};
 
 use super::{Place, clock};
 use crate::catalog::{self, SqlFile};
@@ -32,14 +32,18 @@ pub struct CheckArgs {
     place: Place,
 }
 
-/// Prints every error to stderr; the last one says how many.
+/// Prints every warning and error to stderr; the last one says how many.
 pub async fn run(args: CheckArgs) -> Result<()> {
     let config = args.place.load()?;
     let files = files(&args.paths, &config)?;
     if files.is_empty() {
         return Err(Error::Config("there is no .sql file here; name files or folders to check".into()));
     }
-    let errors = check(&config, &files).await?;
+    let mut warnings = Vec::new();
+    let errors = check(&config, &files, &mut warnings).await?;
+    for warning in &warnings {
+        eprintln!("warning: {warning}");
+    }
     for error in &errors {
         eprintln!("error: {error}");
     }
@@ -55,7 +59,7 @@ pub async fn run(args: CheckArgs) -> Result<()> {
 /// The files that were named, or all of the configuration.
 fn files(paths: &[PathBuf], config: &Config) -> Result<Vec<SqlFile>> {
     let sql = &config.sql;
-    let all = [sql.pipelines.clone(), sql.rollups.clone(), sql.metrics.clone(), sql.reports.clone()];
+    let all = [sql.pipelines.clone(), sql.views.clone(), sql.rollups.clone(), sql.metrics.clone(), sql.reports.clone()];
     let mut files = Vec::new();
     for path in if paths.is_empty() { &all[..] } else { paths } {
         if path.is_file() {
@@ -113,15 +117,16 @@ fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-async fn check(config: &Config, files: &[SqlFile]) -> Result<Vec<Error>> {
+async fn check(config: &Config, files: &[SqlFile], warnings: &mut Vec<SqlError>) -> Result<Vec<Error>> {
     let mut errors = Vec::new();
     let (alone, together): (Vec<&SqlFile>, Vec<&SqlFile>) = files.iter().partition(|f| kind(f, config) == Kind::Alone);
     for file in alone {
         errors.extend(engine::check(&file.sql, &shown(file)));
+        warnings.extend(engine::warnings(&file.sql, &shown(file)));
     }
     if !together.is_empty() {
         let dir = std::env::temp_dir().join(format!("millstream-check-{}", uuid::Uuid::new_v4()));
-        let outcome = check_together(config, &together, &dir, &mut errors).await;
+        let outcome = check_together(config, &together, &dir, &mut errors, warnings).await;
         // What is left in the temporary folder hurts nobody.
         let _ = std::fs::remove_dir_all(&dir);
         outcome?;
@@ -129,12 +134,19 @@ async fn check(config: &Config, files: &[SqlFile]) -> Result<Vec<Error>> {
     Ok(errors)
 }
 
-async fn check_together(config: &Config, files: &[&SqlFile], dir: &Path, errors: &mut Vec<Error>) -> Result<()> {
+async fn check_together(
+    config: &Config,
+    files: &[&SqlFile],
+    dir: &Path,
+    errors: &mut Vec<Error>,
+    warnings: &mut Vec<SqlError>,
+) -> Result<()> {
     let mut local = config.clone();
     local.data_dir = dir.to_path_buf();
     local.lake = crate::config::Lake::default();
     let engine = Engine::open(local.engine_options(clock())).await?;
     adapt::register_messages(&engine)?;
+    engine.set_views(catalog::views(&config.sql.views)?);
     let named = |file: &SqlFile| files.iter().any(|f| same(&f.path, &file.path));
     let mut pipelines = catalog::pipelines(&config.sql.pipelines)?;
     pipelines.extend(
@@ -148,11 +160,12 @@ async fn check_together(config: &Config, files: &[&SqlFile], dir: &Path, errors:
         // What an unnamed file lacks is told where it is missed.
         errors.extend(engine.execute(&file.sql, &shown(file)).await.err().filter(|_| named(file)));
     }
+    warnings.extend(engine.warnings());
     if errors.is_empty() {
         // Makes the tables that rollups and metrics read.
         engine.start().await?;
     }
-    let mut rollups = catalog::list(&config.sql.rollups)?;
+    let mut rollups = schedule::files(&config.sql.rollups)?;
     rollups.extend(
         files
             .iter()
@@ -165,19 +178,26 @@ async fn check_together(config: &Config, files: &[&SqlFile], dir: &Path, errors:
         let made = engine.rollup(&schedule::rollup(file), 0).await;
         errors.extend(made.err().filter(|_| named));
     }
+    let views = catalog::list(&config.sql.views)?;
     for file in files.iter().filter(|file| kind(file, config) == Kind::Query) {
-        let values = placeholders(file);
+        let values = placeholders(file, &views);
         let answer = engine.query(&file.sql, &values, &config.query_limits()).await;
         errors.extend(answer.err().map(|error| in_file(error, file)));
     }
     engine.close().await
 }
 
-/// Times for `$from` and `$to`; any other parameter is NULL, which has every type.
-fn placeholders(file: &SqlFile) -> BTreeMap<String, ScalarValue> {
-    let range = Range { from: 0, to: millstream::time::DAY }.parameters();
-    let value = |name: &String| range.get(name).cloned().unwrap_or(ScalarValue::Null);
-    file.parameters().into_iter().map(|name| (name.clone(), value(&name))).collect()
+/// What the server gives to every query; any other parameter is NULL, which has every type.
+fn placeholders(file: &SqlFile, views: &[SqlFile]) -> BTreeMap<String, ScalarValue> {
+    let mut given = Range { from: 0, to: millstream::time::DAY }.parameters();
+    for name in ["complete_through", "now"] {
+        given.insert(name.to_string(), ScalarValue::TimestampNanosecond(Some(0), None));
+    }
+    for (name, value) in [("tz", "UTC"), ("interval", "day"), ("breakdown", "")] {
+        given.insert(name.to_string(), ScalarValue::from(value));
+    }
+    let names = std::iter::once(file).chain(views).flat_map(SqlFile::parameters);
+    names.map(|name| (name.clone(), given.get(&name).cloned().unwrap_or(ScalarValue::Null))).collect()
 }
 
 fn in_file(error: Error, file: &SqlFile) -> Error {
@@ -208,8 +228,8 @@ mod tests {
         assert_eq!(count(Kind::Rollup), std::fs::read_dir(root.join("sql/rollups")).unwrap().count());
         assert_eq!(count(Kind::Alone), 0);
         assert!(files.iter().all(|file| file.title != file.name), "every file says what it is in its first line");
-        for file in files.iter().filter(|file| kind(file, &config) == Kind::Query) {
-            assert_eq!(file.parameters().into_iter().collect::<Vec<_>>(), ["from", "to"], "{}", file.name);
+        for metric in crate::metric::Metric::list(&config).unwrap() {
+            assert!(metric.parameters.values().all(|required| !required), "{} is asked without more", metric.file.name);
         }
     }
 }

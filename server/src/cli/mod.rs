@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod generate;
 pub mod ingest;
 pub mod keys;
 pub mod progress;
@@ -50,6 +51,8 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Sends a file of rows (JSON lines, CSV or Parquet, also .gz) over gRPC.
     Ingest(ingest::IngestArgs),
+    /// Sends a made-up platform of accounts, users and agents over gRPC, and tells the truth about it.
+    Generate(generate::GenerateArgs),
     /// Runs, lists and backfills rollups.
     Rollup(rollup::RollupArgs),
     /// Computes a pipeline's table again from the raw table, after its SQL was changed.
@@ -131,6 +134,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Explain(args) => explain::run(&args),
         Command::Sql(args) => sql::run(args).await,
         Command::Ingest(args) => ingest::run(args).await,
+        Command::Generate(args) => generate::run(args).await,
         Command::Rollup(args) => rollup::run(args).await,
         Command::Rebuild(args) => rebuild::run(args).await,
         Command::Report(args) => report::run(args).await,

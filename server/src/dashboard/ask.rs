@@ -9,14 +9,13 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::DateTime;
 use chrono_tz::Tz;
-use datafusion::scalar::ScalarValue;
-use millstream::time::EventTime;
+use millstream::time::{EventTime, show};
 use millstream::{Error, Result};
 
 use super::period::Period;
 use crate::catalog;
-use crate::complete;
 use crate::http::App;
+use crate::metric::{self, Metric, Refusal};
 use crate::range::Range;
 use crate::tables::Tables;
 
@@ -64,29 +63,43 @@ pub struct Answer {
 
 /// Asks `metric`. `Ok(None)`: there is no such file in sql/metrics.
 pub async fn ask(app: &App, metric: &str, question: &Question) -> Result<Option<Answer>> {
-    let dir = &app.config.sql.metrics;
-    if !catalog::is_name(metric) || !dir.join(format!("{metric}.sql")).is_file() {
+    if !catalog::is_name(metric) || !app.config.sql.metrics.join(format!("{metric}.sql")).is_file() {
         return Ok(None);
     }
-    let file = catalog::find(dir, "metric", metric)?;
-    let known = file.parameters();
-    let mut values = question.range.parameters();
-    let text = |value: &str| ScalarValue::Utf8(Some(value.to_string()));
-    values.insert("tz".into(), text(question.zone.name()));
-    values.insert("interval".into(), text(question.interval.unwrap_or("day")));
-    values.insert("breakdown".into(), text(question.by.as_deref().unwrap_or("")));
-    values.extend(question.filters.iter().map(|(name, value)| (name.clone(), text(value))));
-    values.retain(|name, _| known.contains(name));
-    let result = app.engine.query(&file.sql, &values, &app.config.query_limits()).await;
-    app.counters.query(result.is_ok());
-    let result = result?;
-    let mut rows = concat_batches(&result.schema, &result.batches)?;
-    for (name, value) in question.filters.iter().filter(|(name, _)| !known.contains(*name)) {
+    let known = Metric::find(&app.config, metric)?;
+    let has = |list: &[String], word: &str| list.iter().any(|one| one == word);
+    let (own, columns): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        question.filters.clone().into_iter().partition(|(name, _)| known.parameters.contains_key(name));
+    let asked = metric::Question {
+        metric: metric.to_string(),
+        from: Some(show(question.range.from)),
+        to: Some(show(question.range.to)),
+        tz: Some(question.zone.name().to_string()),
+        // A page has one interval for all; a metric that does not know it has its own.
+        interval: question.interval.filter(|word| has(&known.intervals, word)).map(str::to_string),
+        breakdown: question.by.clone().filter(|word| has(&known.breakdowns, word)),
+        filters: own,
+    };
+    let tables = Tables::Running(app.engine.clone());
+    let answered = metric::ask(&tables, &app.config, app.clock.now(), &app.answers, &asked).await;
+    app.counters.query(answered.is_ok());
+    let answered = match answered {
+        Ok(answered) => answered,
+        Err(Refusal::Unknown(_)) => return Ok(None),
+        Err(Refusal::Question(what)) => return Err(Error::sql(what)),
+        Err(Refusal::Failed(error)) => return Err(error),
+    };
+    let mut rows = concat_batches(&answered.result.schema, &answered.result.batches)?;
+    for (name, value) in &columns {
         rows = only(&rows, name, value)?;
     }
-    let complete_through = complete::through(&Tables::Running(app.engine.clone()), &app.config, &file).await?;
-    let definition = file.definition.clone();
-    Ok(Some(Answer { rows, complete_through, truncated: result.truncated, error_bound: None, definition }))
+    Ok(Some(Answer {
+        rows,
+        complete_through: answered.complete_through,
+        truncated: answered.result.truncated,
+        error_bound: answered.metric.error_bound,
+        definition: answered.metric.file.definition,
+    }))
 }
 
 /// The rows whose column `name` reads `value`; all rows where there is no such column.

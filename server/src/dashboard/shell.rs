@@ -156,8 +156,9 @@ pub fn document(title: &str, theme: &str, body: Markup) -> Markup {
 /// What the reader chose with the switch: the script keeps it in a cookie, so that the first paint is right.
 fn theme(headers: &HeaderMap) -> String {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let themes = cookies.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().strip_prefix("millstream_theme="));
-    themes.last().filter(|t| matches!(*t, "light" | "dark")).unwrap_or_default().to_string()
+    let mut themes =
+        cookies.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().strip_prefix("millstream_theme="));
+    themes.next_back().filter(|t| matches!(*t, "light" | "dark")).unwrap_or_default().to_string()
 }
 
 /// The mark: a mill wheel's blades over water.

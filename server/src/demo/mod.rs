@@ -8,11 +8,11 @@ mod answers;
 mod check;
 mod git_history;
 pub mod platform;
-mod random;
+pub(crate) mod random;
 pub mod real;
 mod results;
 mod story;
-mod stream;
+pub(crate) mod stream;
 
 pub use check::Check;
 pub use story::{Steps, Story, Told, run, tell};

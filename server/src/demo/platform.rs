@@ -110,7 +110,7 @@ pub struct Truth {
     pub minutes: BTreeMap<(i64, String, String), Use>,
     /// Sessions in the editor, by [`SESSION_GAP`].
     pub sessions: u64,
-    /// Users with an event other than a heartbeat.
+    /// Users with an event other than a heartbeat or a request.
     pub active_users: u64,
     /// 10-second windows and routes with a request.
     pub api_windows: u64,
@@ -130,6 +130,7 @@ pub struct Platform {
 }
 
 struct Day {
+    active: BTreeSet<u64>,
     random: Random,
     size: Size,
     truth: Truth,
@@ -138,12 +139,14 @@ struct Day {
 
 /// Makes up the day.
 pub fn day(size: Size) -> Platform {
-    let mut day = Day { random: Random::new(SEED), size, truth: Truth::default(), streams: Vec::new() };
+    let mut day =
+        Day { active: BTreeSet::new(), random: Random::new(SEED), size, truth: Truth::default(), streams: Vec::new() };
     day.editors();
     let late = day.agents();
     day.api();
     day.workflows();
     day.marketplace();
+    day.truth.active_users = day.active.len() as u64;
     Platform { streams: day.streams, late, truth: day.truth }
 }
 
@@ -198,7 +201,7 @@ impl Day {
 
     fn editors(&mut self) {
         let mut events = Vec::new();
-        let (mut active, mut times) = (BTreeSet::new(), BTreeMap::<u64, Vec<EventTime>>::new());
+        let mut times = BTreeMap::<u64, Vec<EventTime>>::new();
         for user in 0..self.size.users {
             // Some are away, and some have only left their editor open.
             let (away, idle) = (self.random.chance(12), self.random.chance(6));
@@ -207,7 +210,7 @@ impl Day {
                 for _ in 0..self.random.between(8, 45) {
                     let name = if idle || self.random.chance(10) { "heartbeat" } else { self.random.pick(&ACTIONS) };
                     if name != "heartbeat" {
-                        active.insert(user);
+                        self.active.insert(user);
                     }
                     times.entry(user).or_default().push(time);
                     events.push(self.editor_event(events.len(), user, time, name));
@@ -223,7 +226,6 @@ impl Day {
             let starts = times.windows(2).filter(|pair| matches!(pair, [a, b] if b - a >= SESSION_GAP)).count();
             self.truth.sessions += 1 + starts as u64;
         }
-        self.truth.active_users = active.len() as u64;
         let producers = [
             ("editor-gateway-1", Manner::Restarts),
             ("editor-gateway-2", Manner::Steady),
@@ -292,6 +294,7 @@ impl Day {
 
     fn execution(&mut self, id: String, time: EventTime) -> AgentEvent {
         let user = self.user();
+        self.active.insert(user);
         let agent = self.random.below(self.size.agents).min(self.random.below(self.size.agents)) + 1;
         let status = match self.random.below(100) {
             0..89 => Status::Ok,
@@ -391,6 +394,7 @@ impl Day {
         for run in 0..self.size.workflow_runs {
             let mut time = self.time(0, 23);
             let user = self.user();
+            self.active.insert(user);
             let steps = self.random.between(2, 6);
             for step in 0..=steps {
                 let name = match step {
@@ -427,6 +431,7 @@ impl Day {
         for number in 0..self.size.marketplace_events {
             let time = self.time(6, 24);
             let user = self.user();
+            self.active.insert(user);
             let name = self.random.pick(&["viewed", "searched", "installed", "reviewed", "uninstalled"]);
             let agent = self.random.below(self.size.agents) + 1;
             events.push(MarketplaceEvent {

@@ -1,6 +1,6 @@
 //! The steps of the story, in the order they are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +14,15 @@ use tokio::time::Instant;
 use super::check::{Check, grouped};
 use super::platform::{DAY_NUMBER, Platform, Size};
 use super::stream::{Manner, Receipts, Stream, Target};
-use super::{answers, check, git_history, platform, real, results};
+use super::{answers, git_history, platform, real, results};
 use crate::cli::demo::DemoArgs;
 use crate::cli::progress::Progress;
 use crate::cli::{clock, interrupted, print};
 use crate::config::Config;
 use crate::keys::Role;
-use crate::range::{Range, midnight, parse_day, show_day};
+use crate::range::{Range, midnight, show_day};
+use crate::schedule;
 use crate::serve::Server;
-use crate::{catalog, schedule};
 
 /// How fresh the tables are.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,6 +66,8 @@ struct Events {
     truth: Option<platform::Truth>,
     commits: u64,
     range: Range,
+    /// The days whose metrics are asked for.
+    asked: Vec<Range>,
 }
 
 /// Runs the demo; an error if a total differs.
@@ -145,7 +147,7 @@ pub async fn tell(story: &Story, clock: Arc<dyn Clock>, steps: &mut Steps) -> Re
     let key = server.keys.create("demo", Role::Admin, None)?;
     let events = events_of(story, steps).await?;
     let receipts = stream_all(&server, &events, steps).await?;
-    roll_up(&server.engine, &config, steps).await?;
+    roll_up(&server.engine, &config, &events.asked, steps).await?;
     let analyst = results::Analyst::new(&server, &key, events.range);
     results::write_report(&server, &config, &story.out, events.range, clock.now(), steps).await?;
     results::show(&server.engine, &analyst, steps).await?;
@@ -187,6 +189,7 @@ fn config_of(story: &Story, dir: &Path) -> Config {
     config.http.listen.set_port(0);
     config.ingest.listen.set_port(0);
     config.sql.pipelines = story.root.join("pipelines");
+    config.sql.views = story.root.join("sql/views");
     config.sql.rollups = story.root.join("sql/rollups");
     config.sql.metrics = story.root.join("sql/metrics");
     config.sql.reports = story.root.join("sql/reports");
@@ -229,7 +232,8 @@ fn platform_events(platform: Platform, root: &Path) -> (Events, Vec<String>) {
         Err(why) => remarks.push(format!("without git history: {why}")),
     }
     let range = Range { from: midnight(DAY_NUMBER - 6), to: midnight(DAY_NUMBER + 1) };
-    (Events { streams, late: Some(platform.late), truth: Some(platform.truth), commits, range }, remarks)
+    let asked = vec![range];
+    (Events { streams, late: Some(platform.late), truth: Some(platform.truth), commits, range, asked }, remarks)
 }
 
 fn real_events(streams: Vec<Stream>) -> (Events, Vec<String>) {
@@ -238,8 +242,14 @@ fn real_events(streams: Vec<Stream>) -> (Events, Vec<String>) {
     let first = streams.iter().filter(reported).map(|s| s.first).min().unwrap_or_default();
     let last = streams.iter().filter(reported).map(|s| s.last).max().unwrap_or_default();
     let range = Range { from: midnight(day_of(first)), to: midnight(day_of(last) + 1) };
+    // Of years with gaps, the last month of each.
+    let month = |s: &Stream| Range {
+        from: midnight(day_of(s.first).max(day_of(s.last) - 30)),
+        to: midnight(day_of(s.last) + 1),
+    };
+    let asked = streams.iter().filter(reported).map(month).collect();
     let remark = format!("the editor log's month {} of 14 months, all else whole", real::IDE_MONTH);
-    (Events { streams, late: None, truth: None, commits: 0, range }, vec![remark])
+    (Events { streams, late: None, truth: None, commits: 0, range, asked }, vec![remark])
 }
 
 /// Sends everything and waits until it is in the tables; the receipts by table.
@@ -323,33 +333,26 @@ async fn send_all(streams: &[Stream], target: &Target) -> Result<BTreeMap<&'stat
     Ok(receipts)
 }
 
-/// Runs every rollup that ships on every day that its input has.
-async fn roll_up(engine: &Engine, config: &Config, steps: &mut Steps) -> Result<()> {
-    let mut work = Vec::new();
-    for file in catalog::list(&config.sql.rollups)? {
-        let mut days = BTreeSet::new();
-        for table in engine.tables().into_iter().filter(|t| t.connector == "lake" && file.mentions(&t.name)) {
-            if engine.lake().existing(&table.name).await?.is_none() {
-                continue;
-            }
-            for row in check::rows_of(engine, &format!("SELECT DISTINCT day FROM {}", table.name)).await? {
-                days.insert(parse_day(row.first().map_or("", String::as_str)).map_err(Error::Bug)?);
-            }
+/// Runs the rollups that ship: the daily ones, whose sums are checked, on every day that their input has; those that metrics
+/// read on the days that metrics are asked about.
+async fn roll_up(engine: &Engine, config: &Config, asked: &[Range], steps: &mut Steps) -> Result<()> {
+    let rollups = schedule::rollups(&config.sql.rollups)?;
+    let progress = Progress::steps(rollups.len() as u64);
+    let mut count = 0;
+    for (done, rollup) in rollups.iter().enumerate() {
+        let mut days = engine.rollup_days_due(rollup, i32::MAX).await?;
+        if !rollup.name.ends_with("_daily") {
+            days.retain(|day| asked.iter().any(|range| (range.from..range.to).contains(&midnight(*day))));
         }
-        work.extend(days.into_iter().map(|day| (file.clone(), day)));
-    }
-    let progress = Progress::steps(work.len() as u64);
-    let count = work.len();
-    let mut names = BTreeSet::new();
-    for (done, (file, day)) in work.into_iter().enumerate() {
-        names.insert(file.name.clone());
-        engine.rollup(&schedule::rollup(file), day).await?;
-        progress.set(done as u64 + 1, show_day(day));
+        for day in days {
+            engine.rollup(rollup, day).await?;
+            count += 1;
+        }
+        progress.set(done as u64 + 1, rollup.name.clone());
     }
     progress.finish();
-    let names = names.into_iter().collect::<Vec<_>>().join(", ");
     let days = if count == 1 { "day" } else { "days" };
-    steps.done(&format!("ran the nightly rollups {names}: {count} {days}"))
+    steps.done(&format!("ran {} nightly rollups: {count} {days}", rollups.len()))
 }
 
 fn how_to_go_on(told: &Told, keep: bool) -> String {

@@ -46,6 +46,13 @@ typed!(WorkflowEvent, WorkflowEvents, Workflow, "workflow_events");
 typed!(ApiEvent, ApiEvents, Api, "api_events");
 typed!(AgentEvent, AgentEvents, Agent, "agent_events");
 typed!(MarketplaceEvent, MarketplaceEvents, Marketplace, "marketplace_events");
+typed!(SubscriptionEvent, SubscriptionEvents, Subscription, "subscription_events");
+typed!(PaymentEvent, PaymentEvents, Payment, "payment_events");
+typed!(PriceEvent, PriceEvents, Price, "price_events");
+typed!(CostEvent, CostEvents, Cost, "cost_events");
+typed!(StorageEvent, StorageEvents, Storage, "storage_events");
+typed!(IncidentEvent, IncidentEvents, Incident, "incident_events");
+typed!(IdentityEvent, IdentityEvents, Identity, "identity_events");
 
 /// How a producer sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use millstream::QueryResult;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Problem;
 use crate::format;
@@ -43,7 +43,7 @@ impl Wanted {
 /// Writes `result`; `about` is what JSON tells beside the rows. Whether rows were cut off is told in every format.
 pub fn write(result: &QueryResult, wanted: Wanted, about: Map<String, Value>) -> Result<Response, Problem> {
     let (media_type, body) = match wanted {
-        Wanted::Json => ("application/json", write_json(result, about)?),
+        Wanted::Json => ("application/json", json(result, about)?),
         Wanted::Csv => {
             ("text/csv; charset=utf-8; header=present", format::csv(&result.schema, &result.batches)?.into_bytes())
         }
@@ -61,12 +61,13 @@ fn rows(result: &QueryResult) -> usize {
     result.batches.iter().map(|batch| batch.num_rows()).sum()
 }
 
-fn write_json(result: &QueryResult, about: Map<String, Value>) -> Result<Vec<u8>, Problem> {
+/// The rows as one JSON object, with what is known of them.
+pub fn json(result: &QueryResult, about: Map<String, Value>) -> Result<Vec<u8>, Problem> {
     let columns: Vec<Value> = result
         .schema
         .fields()
         .iter()
-        .map(|field| json!({ "name": field.name(), "type": field.data_type().to_string() }))
+        .map(|field| serde_json::json!({ "name": field.name(), "type": field.data_type().to_string() }))
         .collect();
     let mut head = about;
     head.insert("columns".into(), columns.into());

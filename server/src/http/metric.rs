@@ -1,48 +1,58 @@
-//! `GET /api/v1/metrics` and `GET /api/v1/metrics/{name}`: one SQL file = one metric = one URL.
+//! The metrics API: `GET /api/v1/metrics`, `GET /api/v1/metrics/{name}`, `POST /api/v1/metrics/query`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
-use axum::response::Response;
-use datafusion::scalar::ScalarValue;
-use millstream::QueryResult;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use millstream::time::show;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Wanted};
-use super::gate::authorize;
-use super::{App, Problem};
-use crate::catalog::{self, SqlFile};
-use crate::complete;
+use super::gate::{authorize, body};
+use super::sql::require_json;
+use super::{App, Problem, page_of_rows};
+use crate::catalog::SqlFile;
 use crate::keys::Role;
-use crate::range::{Range, parse_time};
+use crate::metric::{self, Answer, Metric, Question, Refusal};
 use crate::tables::Tables;
 
-/// Every metric, with its parameters.
-pub async fn catalogue(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
-    authorize(&app, &headers, &[Role::Analyst])?;
-    let metrics: Vec<Value> = catalog::list(&app.config.sql.metrics)?.iter().map(describe).collect();
-    Ok(Json(json!({ "metrics": metrics })))
+/// Questions in one request.
+const QUERIES_MAX: usize = 50;
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unknown(detail) => Self::not_found(detail),
+            Refusal::Question(detail) => Self::bad_request(detail),
+            Refusal::Failed(error) => error.into(),
+        }
+    }
 }
 
-fn describe(file: &SqlFile) -> Value {
-    let parameters: Vec<Value> = file
-        .parameters()
-        .into_iter()
-        .map(|name| {
-            let range = name == "from" || name == "to";
-            json!({ "name": name, "type": if range { "timestamp" } else { "any" }, "required": !range })
-        })
-        .collect();
+/// Every metric, with what it can be asked.
+pub async fn catalogue(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+    authorize(&app, &headers, &[Role::Analyst])?;
+    let metrics: Vec<Value> = Metric::list(&app.config)?.iter().map(describe).collect();
+    Ok(Json(json!({ "metrics": metrics, "time_zone": app.config.time_zone, "week_start": app.config.week_start })))
+}
+
+fn describe(metric: &Metric) -> Value {
+    let file = &metric.file;
+    let own = metric.parameters.iter().map(|(name, required)| json!({ "name": name, "required": required }));
     json!({
         "name": file.name,
         "title": file.title,
         "description": file.definition,
         "url": format!("/api/v1/metrics/{}", file.name),
-        "parameters": parameters,
+        "intervals": metric.intervals,
+        "breakdowns": metric.breakdowns,
+        "parameters": own.collect::<Vec<_>>(),
+        "exact": metric.error_bound.is_none(),
+        "error_bound": metric.error_bound,
         "sql_file": shown_path(file),
     })
 }
@@ -53,121 +63,209 @@ fn shown_path(file: &SqlFile) -> String {
     parts.iter().skip(parts.len().saturating_sub(3)).map(AsRef::as_ref).collect::<Vec<&str>>().join("/")
 }
 
+/// How the answer is wanted, beside the question.
+#[derive(Debug, Default)]
+struct Manner {
+    format: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Parts the parameters of a URL.
+fn parse(name: String, pairs: Vec<(String, String)>) -> Result<(Question, Manner), Problem> {
+    let mut question = Question { metric: name, ..Question::default() };
+    let mut manner = Manner::default();
+    for (key, value) in pairs {
+        match key.as_str() {
+            "from" => question.from = Some(value),
+            "to" => question.to = Some(value),
+            "tz" => question.tz = Some(value),
+            "interval" => question.interval = Some(value),
+            "breakdown" => question.breakdown = Some(value),
+            "format" => manner.format = Some(value),
+            "cursor" => manner.cursor = Some(value),
+            "limit" => manner.limit = Some(limit(&value)?),
+            "filter" => {
+                let Some((name, value)) = value.split_once(':') else {
+                    return Err(Problem::bad_request(format!(
+                        "the filter `{value}` has no colon; write filter=name:value"
+                    )));
+                };
+                question.filters.insert(name.to_string(), value.to_string());
+            }
+            _ => {
+                question.filters.insert(key, value);
+            }
+        }
+    }
+    Ok((question, manner))
+}
+
+fn limit(text: &str) -> Result<usize, Problem> {
+    let number = text.parse().ok().filter(|n| *n > 0);
+    number.ok_or_else(|| Problem::bad_request(format!("`{text}` is no limit; write a whole number of rows from 1 on")))
+}
+
 /// The rows of one metric.
 pub async fn answer(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    Query(mut parameters): Query<BTreeMap<String, String>>,
+    Query(pairs): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     authorize(&app, &headers, &[Role::Analyst])?;
-    let wanted = Wanted::of(parameters.remove("format").as_deref(), &headers)?;
-    if !catalog::is_name(&name) || !app.config.sql.metrics.join(format!("{name}.sql")).is_file() {
-        return Err(Problem::not_found(format!("no metric `{name}`; GET /api/v1/metrics lists them")));
+    let (question, manner) = parse(name, pairs)?;
+    let wanted = Wanted::of(manner.format.as_deref(), &headers)?;
+    let tables = Tables::Running(app.engine.clone());
+    let prepared = metric::prepare(&tables, &app.config, app.clock.now(), &question).await?;
+    // Another format or page of the same answer is another body.
+    let etag = format!(
+        "\"{}-{wanted:?}-{:?}-{}\"",
+        prepared.answer.etag,
+        manner.limit.unwrap_or(0),
+        manner.cursor.as_deref().unwrap_or("")
+    );
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).unwrap_or("");
+    if known.split(',').any(|known| known.trim() == etag || known.trim() == "*") {
+        return Ok(with_etag(StatusCode::NOT_MODIFIED.into_response(), &etag));
     }
-    let file = catalog::find(&app.config.sql.metrics, "metric", &name)?;
-    let range = take_range(&mut parameters, app.clock.now()).map_err(Problem::bad_request)?;
-    let values = bind(&file, range, &parameters).map_err(Problem::bad_request)?;
-    let result = run(&app, &file, &values).await?;
-    let complete = complete::through(&Tables::Running(app.engine.clone()), &app.config, &file).await?;
-    let mut about = Map::new();
-    about.insert("metric".into(), file.name.clone().into());
-    about.insert("title".into(), file.title.clone().into());
-    about.insert("from".into(), show(range.from).into());
-    about.insert("to".into(), show(range.to).into());
-    about.insert("time_zone".into(), "UTC".into());
-    about.insert("sql_file".into(), shown_path(&file).into());
-    about.insert("complete_through".into(), complete.map(show).into());
-    about.insert("generated_at".into(), show(app.clock.now()).into());
-    let mut response = answer::write(&result, wanted, about)?;
+    let answered = prepared.run(&tables, &app.config, &app.answers).await;
+    app.counters.query(answered.is_ok());
+    let answered = answered?;
+    let page =
+        page_of_rows::page(&answered.result, manner.limit, manner.cursor.as_deref()).map_err(Problem::bad_request)?;
+    let mut about = about(&answered, app.clock.now());
+    about.insert("next".into(), page.next.clone().into());
+    let mut response = answer::write(&page.rows, wanted, about)?;
     // CSV and Arrow have no room for it beside the rows.
-    if let Some(Ok(value)) = complete.map(|time| show(time).parse()) {
-        response.headers_mut().insert("x-complete-through", value);
+    for (name, value) in [("x-complete-through", answered.complete_through.map(show)), ("x-next-cursor", page.next)] {
+        if let Some(Ok(value)) = value.map(|value| value.parse()) {
+            response.headers_mut().insert(name, value);
+        }
     }
-    Ok(response)
+    Ok(with_etag(response, &etag))
 }
 
-/// Runs a metric's SQL and counts it.
-pub async fn run(app: &App, file: &SqlFile, values: &BTreeMap<String, ScalarValue>) -> millstream::Result<QueryResult> {
-    let result = app.engine.query(&file.sql, values, &app.config.query_limits()).await;
-    app.counters.query(result.is_ok());
-    result
+fn with_etag(mut response: Response, etag: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(etag) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
 }
 
-fn take_range(parameters: &mut BTreeMap<String, String>, now: i64) -> Result<Range, String> {
-    let mut time = |name: &str| parameters.remove(name).map(|text| parse_time(&text)).transpose();
-    let (from, to) = (time("from")?, time("to")?);
-    Range::or_last_week(from, to, now)
+/// What is known of an answer beside its rows.
+pub fn about(answer: &Answer, now: i64) -> Map<String, Value> {
+    let metric = &answer.metric;
+    let value = json!({
+        "metric": metric.file.name,
+        "title": metric.file.title,
+        "from": show(answer.range.from),
+        "to": show(answer.range.to),
+        "time_zone": answer.tz,
+        "interval": answer.interval,
+        "complete_through": answer.complete_through.map(show),
+        "complete": answer.complete(),
+        "exact": metric.error_bound.is_none(),
+        "error_bound": metric.error_bound,
+        "sql_file": shown_path(&metric.file),
+        "generated_at": show(now),
+    });
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
 }
 
-/// The values of the file's parameters, or what is missing or unknown.
-fn bind(
-    file: &SqlFile,
-    range: Range,
-    given: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, ScalarValue>, String> {
-    let known = file.parameters();
-    if let Some(name) = given.keys().find(|name| !known.contains(*name)) {
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        return Err(format!("the metric {} has no parameter `{name}`; it has: {}", file.name, known.join(", ")));
-    }
-    let mut values = range.parameters();
-    for name in known.iter().filter(|name| *name != "from" && *name != "to") {
-        let text = given.get(name).ok_or_else(|| {
-            format!("the metric {} needs the parameter `{name}`; add ?{name}=... to the URL", file.name)
-        })?;
-        values.insert(name.clone(), scalar(text));
-    }
-    values.retain(|name, _| known.contains(name));
-    Ok(values)
+/// One question of a body.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    metric: String,
+    from: Option<String>,
+    to: Option<String>,
+    tz: Option<String>,
+    interval: Option<String>,
+    breakdown: Option<String>,
+    #[serde(default)]
+    filters: BTreeMap<String, Value>,
 }
 
-/// A number if the text is exactly how that number is written, else text: `007` is a name.
-fn scalar(text: &str) -> ScalarValue {
-    match text.parse::<i64>() {
-        Ok(number) if number.to_string() == text => ScalarValue::Int64(Some(number)),
-        _ => ScalarValue::Utf8(Some(text.to_string())),
+/// The body: one question or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Body {
+    Several { queries: Vec<Asked> },
+    One(Asked),
+}
+
+impl From<Asked> for Question {
+    fn from(asked: Asked) -> Self {
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Self {
+            metric: asked.metric,
+            from: asked.from,
+            to: asked.to,
+            tz: asked.tz,
+            interval: asked.interval,
+            breakdown: asked.breakdown,
+            filters: asked.filters.into_iter().map(|(name, value)| (name, text(value))).collect(),
+        }
     }
+}
+
+/// Several questions at once; each has its answer or its own problem, in the order asked.
+pub async fn query(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    authorize(&app, request.headers(), &[Role::Analyst])?;
+    require_json(request.headers())?;
+    let bytes = body(&app, request).await?;
+    let asked: Body = serde_json::from_slice(&bytes).map_err(|e| {
+        let form = "{\"metric\": \"dau\", \"from\": ..., \"filters\": {}} or {\"queries\": [...]}";
+        Problem::bad_request(format!("the body is not {form}: {e}"))
+    })?;
+    let tables = Tables::Running(app.engine.clone());
+    match asked {
+        Body::One(one) => Ok(Json(ask(&app, &tables, one.into()).await?).into_response()),
+        Body::Several { queries } if queries.len() > QUERIES_MAX => {
+            Err(Problem::bad_request(format!("{} queries in one request; send {QUERIES_MAX} at most", queries.len())))
+        }
+        Body::Several { queries } => {
+            let mut answers = Vec::with_capacity(queries.len());
+            for one in queries {
+                answers.push(match ask(&app, &tables, one.into()).await {
+                    Ok(answer) => answer,
+                    Err(problem) => problem.to_json(),
+                });
+            }
+            Ok(Json(json!({ "answers": answers })).into_response())
+        }
+    }
+}
+
+async fn ask(app: &App, tables: &Tables, question: Question) -> Result<Value, Problem> {
+    let answered = metric::ask(tables, &app.config, app.clock.now(), &app.answers, &question).await;
+    app.counters.query(answered.is_ok());
+    let answered = answered?;
+    let bytes = answer::json(&answered.result, about(&answered, app.clock.now()))?;
+    serde_json::from_slice(&bytes).map_err(|e| millstream::Error::Bug(format!("an answer that is no JSON: {e}")).into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
-
-    fn file(sql: &str) -> SqlFile {
-        SqlFile {
-            name: "m".into(),
-            path: PathBuf::from("/srv/project/sql/metrics/m.sql"),
-            sql: sql.into(),
-            title: "M".into(),
-            definition: "Users.".into(),
-        }
-    }
-
-    fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
-    }
 
     #[test]
-    fn parameters_are_bound_by_name() {
-        let f = file("SELECT 1 WHERE a = $agent AND n = $n AND t >= $from AND t < $to");
-        let range = Range { from: 1, to: 2 };
-        let values = bind(&f, range, &given(&[("agent", "007"), ("n", "7")])).unwrap();
-        assert_eq!(values["agent"], ScalarValue::Utf8(Some("007".into())));
-        assert_eq!(values["n"], ScalarValue::Int64(Some(7)));
-        assert_eq!(values["from"], ScalarValue::TimestampNanosecond(Some(1), None));
-        let error = bind(&f, range, &given(&[("n", "7")])).unwrap_err();
-        assert_eq!(error, "the metric m needs the parameter `agent`; add ?agent=... to the URL");
-        let error = bind(&f, range, &given(&[("agnt", "7")])).unwrap_err();
-        assert_eq!(error, "the metric m has no parameter `agnt`; it has: agent, from, n, to");
-    }
-
-    #[test]
-    fn the_catalogue_tells_parameters_and_file() {
-        let shown = describe(&file("SELECT $from, $agent"));
-        assert_eq!(shown["sql_file"], "sql/metrics/m.sql");
-        assert_eq!(shown["parameters"][0], json!({ "name": "agent", "type": "any", "required": true }));
-        assert_eq!(shown["parameters"][1], json!({ "name": "from", "type": "timestamp", "required": false }));
+    fn filters_are_parted_from_the_rest() {
+        let pairs = [("filter", "tier:team"), ("agent", "coder"), ("tz", "UTC"), ("limit", "10")];
+        let pairs = pairs.map(|(k, v)| (k.to_string(), v.to_string())).to_vec();
+        let (question, manner) = parse("dau".into(), pairs).unwrap();
+        assert_eq!(question.filters["tier"], "team");
+        assert_eq!(question.filters["agent"], "coder");
+        assert_eq!((question.tz.as_deref(), manner.limit), (Some("UTC"), Some(10)));
+        let problem = parse("dau".into(), vec![("filter".into(), "tier".into())]).unwrap_err();
+        assert_eq!(problem.status(), StatusCode::BAD_REQUEST);
     }
 }

@@ -8,9 +8,11 @@ mod counters;
 mod gate;
 mod ingest;
 mod metric;
+mod openapi;
 mod otlp;
 mod otlp_messages;
 mod otlp_rows;
+mod page_of_rows;
 mod problem;
 mod prometheus;
 mod sdk;
@@ -57,6 +59,8 @@ pub struct App {
     pub live: Arc<Semaphore>,
     /// Turns true when the server is to stop: what streams must end.
     pub stopping: watch::Receiver<bool>,
+    /// Answers of metrics whose tables have not changed since.
+    pub answers: crate::metric::Cache,
 }
 
 impl App {
@@ -71,12 +75,13 @@ impl App {
         let permits = Semaphore::new(config.http.requests_max.min(Semaphore::MAX_PERMITS));
         let ingest = Service::new(engine.clone(), keys.clone(), config.ingest.clone(), stopping.clone());
         let live = Arc::new(Semaphore::new(dashboard::READERS_MAX));
-        Self { engine, config, keys, clock, counters: Counters::default(), ingest, permits, live, stopping }
+        let (counters, answers) = (Counters::default(), crate::metric::Cache::default());
+        Self { engine, config, keys, clock, counters, ingest, permits, live, stopping, answers }
     }
 
     /// The zone of days where nobody chooses another.
     pub fn zone(&self) -> &str {
-        "UTC"
+        &self.config.time_zone
     }
 }
 
@@ -85,7 +90,9 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(prometheus::metrics))
         .route("/api/v1/metrics", get(metric::catalogue))
+        .route("/api/v1/metrics/query", post(metric::query))
         .route("/api/v1/metrics/{name}", get(metric::answer))
+        .route("/api/v1/openapi.json", get(openapi::document))
         .route("/api/v1/sql", post(sql::query))
         .route("/api/v1/ingest/{table}", post(ingest::rows))
         .route("/api/v1/cloudevents/{table}", post(sdk::cloudevents))

@@ -45,6 +45,16 @@ impl Problem {
         self
     }
 
+    /// The body of the answer.
+    pub fn to_json(&self) -> Value {
+        let mut body = self.more.clone();
+        body.insert("type".into(), format!("urn:millstream:error:{}", self.kind).into());
+        body.insert("title".into(), self.title.into());
+        body.insert("status".into(), self.status.as_u16().into());
+        body.insert("detail".into(), self.detail.clone().into());
+        json!(body)
+    }
+
     /// When to try again.
     pub fn retry_after_ms(mut self, ms: u64) -> Self {
         self.retry_after_ms = Some(ms);
@@ -107,12 +117,7 @@ impl IntoResponse for Problem {
         if self.status.is_server_error() {
             tracing::error!(status = self.status.as_u16(), kind = self.kind, detail = self.detail, "request failed");
         }
-        let mut body = self.more;
-        body.insert("type".into(), format!("urn:millstream:error:{}", self.kind).into());
-        body.insert("title".into(), self.title.into());
-        body.insert("status".into(), self.status.as_u16().into());
-        body.insert("detail".into(), self.detail.into());
-        let mut response = (self.status, json!(body).to_string()).into_response();
+        let mut response = (self.status, self.to_json().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(ms) = self.retry_after_ms {

@@ -15,12 +15,19 @@ use super::columns::{Columns, JSON_METADATA};
 use super::{Decoded, Refusal, Rejected};
 
 /// The typed events: the message, and the table that its events go to.
-pub const MESSAGES: [(&str, &str); 5] = [
+pub const MESSAGES: [(&str, &str); 12] = [
     ("IdeEvent", "ide_events"),
     ("WorkflowEvent", "workflow_events"),
     ("ApiEvent", "api_events"),
     ("AgentEvent", "agent_events"),
     ("MarketplaceEvent", "marketplace_events"),
+    ("SubscriptionEvent", "subscription_events"),
+    ("PaymentEvent", "payment_events"),
+    ("PriceEvent", "price_events"),
+    ("CostEvent", "cost_events"),
+    ("StorageEvent", "storage_events"),
+    ("IncidentEvent", "incident_events"),
+    ("IdentityEvent", "identity_events"),
 ];
 
 /// Field numbers above this are not ours: the protos keep theirs below 120.

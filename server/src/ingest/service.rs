@@ -366,7 +366,20 @@ enum Rows<'a> {
 
 /// The rows of a batch: exactly one kind.
 fn rows_of(batch: &EventBatch) -> Result<Rows<'_>> {
-    let typed = [&batch.ide, &batch.workflow, &batch.api, &batch.agent, &batch.marketplace];
+    let typed = [
+        &batch.ide,
+        &batch.workflow,
+        &batch.api,
+        &batch.agent,
+        &batch.marketplace,
+        &batch.subscription,
+        &batch.payment,
+        &batch.price,
+        &batch.cost,
+        &batch.storage,
+        &batch.incident,
+        &batch.identity,
+    ];
     let mut found = Vec::with_capacity(1);
     for ((message, table), events) in MESSAGES.into_iter().zip(typed) {
         found.extend(events.as_ref().map(|events| Rows::Typed { message, table, events }));

@@ -118,7 +118,7 @@ pub async fn history(lake: &Lake, max: usize) -> Result<Vec<Kept>> {
     let store = lake.store();
     let mut notes: Vec<_> = store.list(Some(&folder(lake)?)).try_collect().await.map_err(storage)?;
     notes.retain(|object| object.location.filename() == Some(NOTE));
-    notes.sort_by(|a, b| b.last_modified.cmp(&a.last_modified));
+    notes.sort_by_key(|note| std::cmp::Reverse(note.last_modified));
     let mut runs = Vec::new();
     for object in notes.into_iter().take(max) {
         let bytes = store.get(&object.location).await.map_err(storage)?.bytes().await.map_err(storage)?;

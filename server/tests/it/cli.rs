@@ -64,7 +64,8 @@ fn errors_are_status_1_and_tell_the_fix() {
 #[test]
 fn help_shows_examples_and_is_a_success() {
     let dir = tempfile::tempdir().unwrap();
-    for command in ["demo", "serve", "run", "check", "explain", "sql", "ingest", "rollup", "report", "keys"] {
+    for command in ["demo", "serve", "run", "check", "explain", "sql", "ingest", "generate", "rollup", "report", "keys"]
+    {
         let output = millstream(&[command, "--help"], dir.path());
         assert!(output.status.success(), "{command}");
         assert!(text(&output.stdout).contains("Example"), "{command} has no example");
@@ -120,4 +121,23 @@ fn run_counts_what_it_read_and_wrote() {
     assert!(stderr.starts_with("2 rows in, 2 out, 0 late, 0 rejected"), "{stderr}");
     let plan = millstream(&["explain", "p.sql"], dir.path());
     assert!(plan.status.success() && !plan.stdout.is_empty(), "{}", text(&plan.stderr));
+}
+
+#[test]
+fn check_warns_of_state_that_grows_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let sql = "CREATE TABLE t (k TEXT) WITH (connector = 'ingest');
+CREATE TABLE o WITH (connector = 'lake', format = 'debezium_json');
+SET updating_ttl = 0;
+INSERT INTO o SELECT k, count(*) AS n FROM t GROUP BY k;
+";
+    std::fs::write(dir.path().join("p.sql"), sql).unwrap();
+    let output = millstream(&["check", "p.sql"], dir.path());
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.starts_with("warning: p.sql:4:1: the state of 'updating "), "{stderr}");
+    assert!(stderr.contains("grows with every new key"), "{stderr}");
+    assert!(stderr.contains("\n  INSERT INTO o SELECT k, count(*) AS n FROM t GROUP BY k;\n  ^\n"), "{stderr}");
+    std::fs::write(dir.path().join("p.sql"), sql.replace("SET updating_ttl = 0;", "")).unwrap();
+    assert!(!text(&millstream(&["check", "p.sql"], dir.path()).stderr).contains("warning"));
 }

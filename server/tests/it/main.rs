@@ -8,5 +8,6 @@ mod demo;
 mod http;
 mod ingest;
 mod keys;
+mod metrics;
 mod sdk;
 mod sending;

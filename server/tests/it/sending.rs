@@ -106,7 +106,7 @@ async fn a_report_is_made_when_due_kept_and_mailed_once_also_after_a_restart() {
             || mails[0].contains("From: Reports <reports@acme.example>")
     );
     assert!(mails[0].contains("Agent executions: 1"), "{}", &mails[0][..2000]);
-    assert!(mails[0].contains("filename=\"weekly_2026-11-16_2026-11-22.pdf\"") && mails[0].contains("10_headline.csv"));
+    assert!(mails[0].contains("=\"weekly_2026-11-16_2026-11-22.pdf\"") && mails[0].contains("10_headline.csv"));
     assert!(mails[0].contains("List-Unsubscribe: <mailto:reports@acme.example?subject=unsubscribe>"));
 
     let kept = sending::history(running.server.engine.lake(), 10).await.unwrap();
@@ -122,6 +122,8 @@ async fn a_report_is_made_when_due_kept_and_mailed_once_also_after_a_restart() {
     assert!(bytes.starts_with(b"%PDF") && bytes.len() as u64 == pdf.bytes);
     let names = running.server.engine.lake().names().await.unwrap();
     assert!(!names.iter().any(|n| n.starts_with("reports")), "they are beside the tables, not among them: {names:?}");
+    // It holds the engine, and with it the data directory.
+    drop(sending);
     running.server.stop().await.unwrap();
 
     let (server, sending) = sender(dir.path(), Some(smtp), clock.clone()).await;

@@ -101,7 +101,7 @@ fn text_that_is_not_sql() {
 
 #[test]
 fn options_and_connectors() {
-    let connectors = "ingest, single_file, lake, memory, nexmark, stdout, blackhole";
+    let connectors = "ingest, single_file, lake, memory, nexmark, postgres, stdout, blackhole";
     statement(
         "CREATE TABLE o (a BIGINT) WITH (connector = 'kafka');",
         1,
@@ -118,12 +118,13 @@ fn options_and_connectors() {
         "CREATE TABLE o (a BIGINT) WITH (connector = 'blackhole', colour = 'red');",
         58,
         "unknown option 'colour' for connector 'blackhole'",
-        "use one of: event_time_field, idle_micros, idle_timeout, future_skew, message, connector, type, format",
+        "use one of: event_time_field, watermark_field, idle_micros, idle_timeout, future_skew, message, type, connection_profile, \
+         connector, format",
     );
     statement(
         "CREATE TABLE o (a BIGINT) WITH (connector = 'single_file', format = 'xml', path = 'o.json');",
         60,
-        "option 'format' must be one of json, csv, parquet, not 'xml'",
+        "option 'format' must be one of json, csv, parquet, avro, raw_string, raw_bytes, not 'xml'",
         "",
     );
 }

@@ -1,10 +1,13 @@
-//! `millstream run` into files, killed and started again: JSON, CSV and Parquet must hold what an undisturbed run writes.
+//! `millstream run` into files, killed and started again: JSON, gzip, CSV, Parquet and Avro must hold what an undisturbed run writes.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use flate2::read::MultiGzDecoder;
 use millstream_tests::program::{binary, millstream, wait_for};
+use millstream_tests::python::python;
 use millstream_tests::random::{Random, hash, seeds};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -21,6 +24,10 @@ CREATE TABLE windows (window_start TIMESTAMP, name TEXT, n BIGINT, total BIGINT)
 WITH (connector = 'single_file', format = 'csv', path = 'windows.csv');
 CREATE TABLE sessions (name TEXT, first_event TIMESTAMP, last_event TIMESTAMP, n BIGINT)
 WITH (connector = 'single_file', format = 'parquet', path = 'sessions.parquet');
+CREATE TABLE packed WITH (connector = 'single_file', format = 'json', path = 'packed.json.gz');
+CREATE TABLE totals WITH (connector = 'single_file', format = 'avro', path = 'totals.avro');
+INSERT INTO packed SELECT i, name FROM events;
+INSERT INTO totals SELECT name, count(*) AS n, max(i) AS last FROM events GROUP BY tumble(INTERVAL '7 seconds'), name;
 INSERT INTO copies SELECT i, name, event_time FROM events;
 INSERT INTO windows SELECT w['start'], name, n, total FROM (
   SELECT tumble(INTERVAL '10 seconds') AS w, name, count(*) AS n, sum(amount) AS total FROM events GROUP BY 1, name);
@@ -65,10 +72,27 @@ fn parquet_rows(path: &Path) -> Vec<String> {
     rows
 }
 
-fn outputs(dir: &Path) -> [(&'static str, Vec<String>); 3] {
+fn gzip_lines(path: &Path) -> Vec<String> {
+    let mut text = String::new();
+    MultiGzDecoder::new(File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    lines.sort();
+    lines
+}
+
+fn avro_rows(path: &Path) -> Vec<String> {
+    let script = "import fastavro, sys\nfor row in fastavro.reader(open(sys.argv[1], 'rb')): print(row)";
+    let mut rows: Vec<String> = python(script, &[&path.display().to_string()]).lines().map(str::to_string).collect();
+    rows.sort();
+    rows
+}
+
+fn outputs(dir: &Path) -> [(&'static str, Vec<String>); 5] {
     [
         ("copies.json", lines(&dir.join("copies.json"))),
         ("windows.csv", lines(&dir.join("windows.csv"))),
+        ("packed.json.gz", gzip_lines(&dir.join("packed.json.gz"))),
+        ("totals.avro", avro_rows(&dir.join("totals.avro"))),
         ("sessions.parquet", parquet_rows(&dir.join("sessions.parquet"))),
     ]
 }

@@ -1,14 +1,21 @@
-//! The engine inside a program: append, subscribe, and read a table that another pipeline wrote.
+//! The engine inside a program: append, subscribe, read a table that another pipeline wrote, and functions written in Rust.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::datatypes::Int64Type;
-use millstream::engine::{RunOptions, run_file};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::{Accumulator, ColumnarValue, Volatility, create_udaf, create_udf};
+use datafusion::scalar::ScalarValue;
+use millstream::engine::{Functions, QueryLimits, RunOptions, run_file};
 use millstream::time::SECOND;
 use millstream::{Append, Engine, Options};
-use millstream_tests::read_csv;
+use millstream_tests::{read_csv, root};
+
+#[path = "../../../engine/examples/embed.rs"]
+mod example;
 
 const SQL: &str = "
 CREATE TABLE events (id TEXT, t TIMESTAMP NOT NULL, WATERMARK FOR t AS t - INTERVAL '5 seconds') WITH (connector = 'ingest');
@@ -55,4 +62,107 @@ fn an_embedded_engine_and_a_table_as_a_source() {
     let (_, mut rows) = read_csv(&dir.path().join("out.csv"));
     rows.sort();
     assert_eq!(rows, [["a", "2"], ["b", "1"]]);
+}
+
+#[test]
+fn the_example_runs_and_is_short() {
+    example::main().unwrap();
+    let text = std::fs::read_to_string(root().join("engine/examples/embed.rs")).unwrap();
+    assert!(text.lines().count() < 40, "{} lines", text.lines().count());
+}
+
+/// The product of all values.
+#[derive(Debug)]
+struct Product(Option<i64>);
+
+impl Accumulator for Product {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> DfResult<()> {
+        for value in values[0].as_primitive::<Int64Type>().iter().flatten() {
+            self.0 = Some(self.0.unwrap_or(1) * value);
+        }
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> DfResult<()> {
+        self.update_batch(states)
+    }
+
+    fn state(&mut self) -> DfResult<Vec<ScalarValue>> {
+        Ok(vec![ScalarValue::Int64(self.0)])
+    }
+
+    fn evaluate(&mut self) -> DfResult<ScalarValue> {
+        Ok(ScalarValue::Int64(self.0))
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+/// `successor(x)`: one more; `product(x)`: of all values.
+fn functions() -> Functions {
+    let successor = |arguments: &[ColumnarValue]| -> DfResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let more: Int64Array = arrays[0].as_primitive::<Int64Type>().iter().map(|v| v.map(|v| v + 1)).collect();
+        Ok(ColumnarValue::Array(Arc::new(more)))
+    };
+    let integer = DataType::Int64;
+    let scalar =
+        create_udf("successor", vec![integer.clone()], integer.clone(), Volatility::Immutable, Arc::new(successor));
+    let aggregate = create_udaf(
+        "product",
+        vec![integer.clone()],
+        Arc::new(integer.clone()),
+        Volatility::Immutable,
+        Arc::new(|_| Ok(Box::new(Product(None)))),
+        Arc::new(vec![integer]),
+    );
+    Functions { scalar: vec![Arc::new(scalar)], aggregate: vec![Arc::new(aggregate)] }
+}
+
+/// What a file of the table `t` becomes in a pipeline with functions from Rust, as sorted rows.
+fn with_functions(query: &str, workers: usize) -> Vec<Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    let rows =
+        "k,x,ts\na,1,2024-01-01T00:00:01\nb,4,2024-01-01T00:00:02\na,2,2024-01-01T00:00:03\na,3,2024-01-01T00:01:30\n";
+    std::fs::write(dir.path().join("t.csv"), rows).unwrap();
+    let path = dir.path().display();
+    let sql = format!(
+        "CREATE TABLE t (k TEXT, x BIGINT, ts TIMESTAMP, WATERMARK FOR ts) WITH (connector = 'single_file', format = 'csv', path = '{path}/t.csv');
+         CREATE TABLE o (k TEXT, n BIGINT) WITH (connector = 'single_file', format = 'csv', path = '{path}/o.csv');
+         INSERT INTO o {query};"
+    );
+    run_file(&sql, "functions.sql", &RunOptions { functions: functions(), workers, ..RunOptions::default() }).unwrap();
+    let (_, mut rows) = read_csv(&dir.path().join("o.csv"));
+    rows.sort();
+    rows
+}
+
+#[test]
+fn functions_from_rust_run_in_pipelines() {
+    for workers in [1, 2, 4] {
+        let each = with_functions("SELECT k, successor(x) FROM t WHERE successor(x) > 2", workers);
+        assert_eq!(each, [["a", "3"], ["a", "4"], ["b", "5"]], "{workers} workers");
+        let windows =
+            with_functions("SELECT k, product(successor(x)) FROM t GROUP BY tumble(INTERVAL '1 minute'), k", workers);
+        assert_eq!(windows, [["a", "4"], ["a", "6"], ["b", "5"]], "{workers} workers");
+        let sessions =
+            with_functions("SELECT k, product(successor(x)) FROM t GROUP BY session(INTERVAL '1 hour'), k", workers);
+        assert_eq!(sessions, [["a", "24"], ["b", "5"]], "{workers} workers");
+    }
+}
+
+#[test]
+fn functions_from_rust_run_in_queries() {
+    let dir = tempfile::tempdir().unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let engine = Engine::open(Options { functions: functions(), ..Options::new(dir.path()) }).await.unwrap();
+        let query = "SELECT product(successor(x)) AS n FROM (VALUES (1), (2), (3)) AS t(x)";
+        let answer = engine.query(query, &BTreeMap::new(), &QueryLimits::default()).await.unwrap();
+        let column = answer.batches[0].column(0).clone();
+        assert_eq!(column.as_primitive::<Int64Type>().value(0), 24);
+        assert_eq!(column.len(), 1);
+        engine.close().await.unwrap();
+    });
 }

@@ -1,7 +1,9 @@
-//! The join of a stream with a table that was loaded when the pipeline started: each row passes with its own time and
-//! what the table holds for its key.
+//! The join of a stream with a table in memory: each row passes with its own time and what the table holds for its key.
+//!
+//! The table's rows are part of the pipeline's state: they come from the checkpoint at a restart. New ones take their
+//! place only at a barrier, so every worker sees them at the same place of the log, and a replay sees the same ones.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -21,28 +23,94 @@ use crate::time::WATERMARK_MAX;
 /// Keys of passing rows that the table does not have are forgotten once they are so many.
 const UNKNOWN_KEYS: usize = 64 * 1024;
 
+/// Where the rows of a lookup table come from.
+pub struct LookupSource {
+    /// All columns of the table.
+    pub schema: SchemaRef,
+    /// Reads the rows, in those columns.
+    pub fetch: Box<dyn Fn() -> Result<RecordBatch> + Send + Sync>,
+    /// The rows are read again at the first barrier after this, nanoseconds; `None`: never.
+    pub ttl: Option<i64>,
+}
+
+impl std::fmt::Debug for LookupSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LookupSource").field("ttl", &self.ttl).finish_non_exhaustive()
+    }
+}
+
+/// The rows of a lookup table at one moment.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The rows, in all columns of the table.
+    pub rows: RecordBatch,
+    /// When they were read, by the clock: nanoseconds since the epoch.
+    pub at: i64,
+    /// 1, 2, 3, ... as they replace each other in this process.
+    pub version: u64,
+}
+
 /// A table that is loaded before its pipeline starts. Clones share the rows.
 #[derive(Debug, Clone)]
 pub struct Lookup {
     /// Its name.
     pub table: String,
-    rows: Arc<RwLock<Option<RecordBatch>>>,
+    source: Arc<OnceLock<LookupSource>>,
+    loaded: Arc<RwLock<Option<Loaded>>>,
 }
 
 impl Lookup {
     /// A table that is not loaded yet.
     pub fn new(table: String) -> Self {
-        Self { table, rows: Arc::default() }
+        Self { table, source: Arc::default(), loaded: Arc::default() }
     }
 
-    /// Gives it its rows, in all columns of the table.
-    pub fn load(&self, rows: RecordBatch) {
-        *self.rows.write().unwrap_or_else(PoisonError::into_inner) = Some(rows);
+    /// Says where its rows come from.
+    pub fn connect(&self, source: LookupSource) {
+        // A second one would be the same.
+        let _ = self.source.set(source);
     }
 
-    fn rows(&self) -> Result<RecordBatch> {
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
-        rows.ok_or_else(|| Error::Bug(format!("lookup table {} was not loaded", self.table)))
+    /// Gives it rows that were read at `at`, in all columns of the table. After the start only before a barrier is placed.
+    pub fn load(&self, rows: RecordBatch, at: i64) {
+        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        let version = loaded.as_ref().map_or(0, |l| l.version) + 1;
+        *loaded = Some(Loaded { rows, at, version });
+    }
+
+    /// Takes rows of a checkpoint, if they have the table's columns; whether they have.
+    pub fn restore(&self, rows: RecordBatch, at: i64) -> bool {
+        let fits = self.source.get().is_some_and(|s| s.schema.fields() == rows.schema_ref().fields());
+        if fits {
+            self.load(rows, at);
+        }
+        fits
+    }
+
+    /// Reads the rows anew.
+    pub fn fetch(&self, now: i64) -> Result<()> {
+        match self.source.get() {
+            Some(source) => self.load((source.fetch)()?, now),
+            None => return Err(Error::Bug(format!("lookup table {} has no source", self.table))),
+        }
+        Ok(())
+    }
+
+    /// Whether its rows are older than they may be.
+    pub fn is_stale(&self, now: i64) -> bool {
+        let ttl = self.source.get().and_then(|s| s.ttl);
+        ttl.is_some_and(|ttl| self.loaded().is_ok_and(|loaded| now.saturating_sub(loaded.at) >= ttl))
+    }
+
+    /// Whether its rows are read again from time to time.
+    pub fn reloads(&self) -> bool {
+        self.source.get().is_some_and(|s| s.ttl.is_some())
+    }
+
+    /// The rows of now.
+    pub fn loaded(&self) -> Result<Loaded> {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone();
+        loaded.ok_or_else(|| Error::Bug(format!("lookup table {} was not loaded", self.table)))
     }
 }
 
@@ -79,7 +147,7 @@ impl Spec for LookupJoin {
     }
 
     fn state(&self) -> String {
-        format!("the rows of {}, as they were at the start", self.lookup.table)
+        format!("the rows of {}, as they were when last loaded", self.lookup.table)
     }
 
     fn properties(&self, inputs: &[Properties]) -> Properties {
@@ -95,7 +163,14 @@ impl Spec for LookupJoin {
     }
 
     fn build(&self) -> Result<Box<dyn Operator>> {
-        let batch = self.lookup.rows()?.project(&self.columns)?;
+        Ok(Box::new(self.looking()?))
+    }
+}
+
+impl LookupJoin {
+    fn looking(&self) -> Result<Looking> {
+        let Loaded { rows, version, .. } = self.lookup.loaded()?;
+        let batch = rows.project(&self.columns)?;
         let times = vec![0; batch.num_rows()];
         let mut parts = vec![Rows::new(batch, times.into())];
         for step in &self.steps {
@@ -116,7 +191,7 @@ impl Spec for LookupJoin {
         }
         table.compact()?;
         let keys_max = keys.len() * 2 + UNKNOWN_KEYS;
-        Ok(Box::new(Looking { spec: self.clone(), keys, keys_max, table }))
+        Ok(Looking { spec: self.clone(), keys, keys_max, table, version })
     }
 }
 
@@ -125,6 +200,7 @@ struct Looking {
     keys: KeyTable,
     keys_max: usize,
     table: Store,
+    version: u64,
 }
 
 impl Operator for Looking {
@@ -160,6 +236,13 @@ impl Operator for Looking {
             self.table.mark_used(&mut used);
             let renamed = self.keys.retain(&used)?;
             self.table.renumber(&renamed, self.keys.len());
+        }
+        Ok(())
+    }
+
+    fn on_barrier(&mut self, _out: &mut Output) -> Result<()> {
+        if self.spec.lookup.loaded()?.version != self.version {
+            *self = self.spec.looking()?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `CREATE TABLE`: columns, `WATERMARK FOR`, `WITH (...)`.
 
+use datafusion::sql::sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Value};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -81,7 +82,11 @@ fn column_or_watermark(source: Source<'_>, parser: &mut Parser<'_>, table: &mut 
             (column.nullable, column.primary_key) = (false, true);
         } else if parser.parse_keywords(&[Keyword::GENERATED, Keyword::ALWAYS, Keyword::AS]) {
             parser.expect_token(&Token::LParen).map_err(at)?;
-            column.generated = Some(parser.parse_expr().map_err(at)?);
+            let expression = parser.parse_expr().map_err(at)?;
+            match metadata_call(&expression) {
+                Some(key) => column.metadata = Some(key),
+                None => column.generated = Some(expression),
+            }
             parser.expect_token(&Token::RParen).map_err(at)?;
             let _optional = parser.parse_keyword(Keyword::STORED);
         } else if is(&parser.peek_token().token, "metadata") {
@@ -92,6 +97,22 @@ fn column_or_watermark(source: Source<'_>, parser: &mut Parser<'_>, table: &mut 
             table.columns.push(column);
             return Ok(());
         }
+    }
+}
+
+/// The key of `metadata('key')`, the older form of `METADATA FROM 'key'`.
+fn metadata_call(e: &Expr) -> Option<String> {
+    let Expr::Function(f) = e else { return None };
+    if !f.name.to_string().eq_ignore_ascii_case("metadata") {
+        return None;
+    }
+    let FunctionArguments::List(arguments) = &f.args else { return None };
+    match arguments.args.as_slice() {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))] => match &value.value {
+            Value::SingleQuotedString(key) => Some(key.clone()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -135,6 +156,12 @@ pub fn option_value(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Optio
             });
         }
         Token::Word(w) => OptionValue::Text(w.value.clone()),
+        Token::LBracket => {
+            parser.next_token();
+            let items = parser.parse_comma_separated(Parser::parse_identifier).map_err(|e| source.parser_error(e))?;
+            parser.expect_token(&Token::RBracket).map_err(|e| source.parser_error(e))?;
+            return Ok(OptionValue::List(items.into_iter().map(|i| i.value).collect()));
+        }
         other => {
             let fix = "write 'text', a number, true, false or INTERVAL '...'".to_string();
             return Err(source.error(

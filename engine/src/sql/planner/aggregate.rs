@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{self, Expr};
@@ -114,13 +115,32 @@ pub(super) fn aggregation(a: &logical_expr::Aggregate, window_at: Option<usize>)
     Aggregation::new(groups, group_fields, aggregates)
 }
 
+/// Distinct values have no order of their own: `array_agg(DISTINCT x)` is in the order of `x`.
+fn distinct_in_order(e: &Expr) -> Result<Expr> {
+    let ordered = e.clone().transform(|e| {
+        Ok(match e {
+            Expr::AggregateFunction(mut f)
+                if f.params.distinct
+                    && f.params.order_by.is_empty()
+                    && matches!(f.func.name(), "array_agg" | "string_agg") =>
+            {
+                f.params.order_by = f.params.args.iter().take(1).map(|a| a.clone().sort(true, false)).collect();
+                Transformed::yes(Expr::AggregateFunction(f))
+            }
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(ordered.data)
+}
+
 fn aggregate_function(e: &Expr, schema: &DFSchema) -> Result<Aggregate> {
+    let e = &distinct_in_order(e)?;
     let (properties, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
     let lowered = LoweredAggregateBuilder::new(e, schema, schema.as_arrow(), &properties, &context).build()?;
     let (function, filter, order) = (lowered.aggregate, lowered.filter, lowered.order_bys);
     // Ordered-set aggregates (percentile_cont) collect their values and sort them themselves.
     let sorts_itself = function.fun().supports_within_group_clause();
-    if !order.is_empty() && !sorts_itself && function.order_sensitivity().hard_requires() {
+    if !order.is_empty() && !sorts_itself && !function.is_distinct() && function.order_sensitivity().hard_requires() {
         return Err(Error::sql(format!(
             "ORDER BY inside {} is not supported in a pipeline; sort in the query that reads the table",
             function.name()

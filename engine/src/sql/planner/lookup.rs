@@ -18,7 +18,7 @@ impl Planner<'_> {
     /// The lookup table that a plan does no more than select from and filter.
     pub(super) fn looked_up(&self, plan: &Plan) -> Option<&Table> {
         match plan {
-            Plan::Scan { table, .. } => self.provider.catalog.tables.get(table).filter(|t| t.lookup),
+            Plan::Scan { table, .. } => self.provider.catalog.tables.get(table).filter(|t| t.lookup.is_some()),
             Plan::Operator { spec, inputs } => match inputs.as_slice() {
                 [input] if spec.place() == Place::Worker && spec.first_half().is_none() => self.looked_up(input),
                 _ => None,
@@ -32,6 +32,16 @@ impl Planner<'_> {
             return Err(refusal(
                 &format!("{} join is not supported for lookup tables", shape.join_type),
                 "use an inner or a left join with the lookup table on the right",
+            ));
+        }
+        if left.properties().updating && table.lookup.as_ref().is_some_and(|l| l.ttl.is_some()) {
+            return Err(refusal(
+                &format!(
+                    "lookup table '{}' reloads (lookup.cache.ttl), so rows that change cannot be joined with it: what was given \
+                     could not be taken back",
+                    table.name
+                ),
+                "leave lookup.cache.ttl out, or join before the aggregate",
             ));
         }
         let primary: Vec<&str> =
@@ -80,7 +90,7 @@ impl Planner<'_> {
 
     /// Refuses lookup tables that no join has taken.
     pub(super) fn refuse_lookups(&self, plan: &Plan) -> Result<()> {
-        let lookup = |name: &String| self.provider.catalog.tables.get(name).is_some_and(|t| t.lookup);
+        let lookup = |name: &String| self.provider.catalog.tables.get(name).is_some_and(|t| t.lookup.is_some());
         match plan.sources().iter().find(|name| lookup(name)) {
             None => Ok(()),
             Some(name) => Err(refusal(

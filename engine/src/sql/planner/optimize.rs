@@ -17,11 +17,13 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 
+use super::distinct_on::as_first_rows;
 use crate::sql::functions::Functions;
 
 /// The rules that hold for endless inputs. Left out on purpose: everything about limits, constants in GROUP BY (a window
 /// is one) and common subexpressions (they would merge windows).
 pub(super) fn optimize(plan: LogicalPlan, functions: &Functions) -> DfResult<LogicalPlan> {
+    let plan = as_first_rows(plan)?;
     let plan = functions.analyzer().execute_and_check(plan, &functions.options, |_, _| {})?;
     let optimizer = Optimizer::with_rules(vec![
         Arc::new(OptimizeUnions::new()),

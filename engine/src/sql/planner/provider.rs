@@ -10,6 +10,7 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPl
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF};
 
 use super::window_table::WindowTables;
+use crate::connectors::Connector;
 use crate::sql::catalog::Catalog;
 use crate::sql::functions::Functions;
 
@@ -47,14 +48,23 @@ impl ContextProvider for Provider<'_> {
         }
         let Some(table) = self.catalog.tables.get(name) else {
             let mut known: Vec<&str> =
-                self.catalog.tables.values().filter(|t| t.connector.can_read()).map(|t| t.name.as_str()).collect();
+                self.catalog.tables.values().filter(|t| t.can_read()).map(|t| t.name.as_str()).collect();
             known.extend(self.catalog.views.keys().map(String::as_str));
             let known =
                 if known.is_empty() { "none is declared before this statement".to_string() } else { known.join(", ") };
             return plan_err!("table '{name}' not found; tables to read from: {known}");
         };
-        if !table.connector.can_read() {
+        if !table.can_read() {
             return plan_err!("attempted to read from table '{name}', but it is a sink");
+        }
+        if table.changelog && matches!(table.connector, Connector::Lake) {
+            return plan_err!("table '{name}' holds changes, which need their order, and a Delta table has none");
+        }
+        if table.changelog && table.primary_key.is_empty() {
+            return plan_err!(
+                "a debezium source must have at least one PRIMARY KEY column, but '{name}' has none; write PRIMARY KEY after \
+                 the type of the column that names a row"
+            );
         }
         Ok(Arc::new(StreamTable { schema: table.schema.clone(), view: None }))
     }

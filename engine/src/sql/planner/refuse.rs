@@ -41,6 +41,9 @@ pub(super) fn refused(plan: &LogicalPlan) -> Error {
             not_yet("a query without a table", "select FROM a table")
         }
         LogicalPlan::RecursiveQuery(_) => not_yet("a recursive query", "unroll it into the steps you need"),
+        LogicalPlan::Subquery(_) => {
+            not_yet("LATERAL or a list in FROM", "unnest in the SELECT list: SELECT k, unnest(list) FROM t")
+        }
         _ => not_yet("this form", "see the README for what a pipeline can hold"),
     }
 }

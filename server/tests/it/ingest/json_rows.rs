@@ -136,7 +136,7 @@ async fn typed_events_can_be_sent_as_json_too() {
 async fn a_table_that_takes_no_rows_is_named() {
     let server = Running::start(IngestConfig::default()).await;
     let message =
-        "UNKNOWN_TABLE: there is no table 'order'; nearest with connector = 'ingest': orders, api_events, ide_events";
+        "UNKNOWN_TABLE: there is no table 'order'; nearest with connector = 'ingest': orders, api_events, cost_events";
     assert_eq!(
         failure(server.send(json("order", &["{}"])).await),
         (Code::NotFound, "UNKNOWN_TABLE".into(), message.into())

@@ -75,6 +75,19 @@ async fn each_kind_of_event_has_its_table() {
     server.send(Events::Api(ApiEvents { events: vec![api] })).await.unwrap();
     server.send(Events::Agent(AgentEvents { events: vec![agent] })).await.unwrap();
     server.send(Events::Marketplace(MarketplaceEvents { events: vec![market] })).await.unwrap();
+    macro_rules! send {
+        ($($kind:ident $all:ident $one:ident),*) => {
+            $(
+                let event = $one { event_id: event_id.clone(), event_time, ..Default::default() };
+                server.send(Events::$kind($all { events: vec![event] })).await.unwrap();
+            )*
+        };
+    }
+    send!(
+        Subscription SubscriptionEvents SubscriptionEvent, Payment PaymentEvents PaymentEvent, Price PriceEvents PriceEvent,
+        Cost CostEvents CostEvent, Storage StorageEvents StorageEvent, Incident IncidentEvents IncidentEvent,
+        Identity IdentityEvents IdentityEvent
+    );
     let tables: Vec<String> = server.recorder.appends().into_iter().map(|append| append.table).collect();
     assert_eq!(tables, MESSAGES.map(|(_, table)| table));
 }
@@ -174,7 +187,8 @@ fn the_proto_describes_the_columns() {
     let error = schema_of("Nothing").unwrap_err().to_string();
     assert_eq!(
         error,
-        "configuration: unknown message 'Nothing'; the typed events are IdeEvent, WorkflowEvent, ApiEvent, AgentEvent, MarketplaceEvent"
+        "configuration: unknown message 'Nothing'; the typed events are IdeEvent, WorkflowEvent, ApiEvent, AgentEvent, MarketplaceEvent, \
+         SubscriptionEvent, PaymentEvent, PriceEvent, CostEvent, StorageEvent, IncidentEvent, IdentityEvent"
     );
 }
 

@@ -1,0 +1,5 @@
+-- Steps in the life of incidents, every event as it came.
+--
+-- Grain: one row per event. Late events too: a raw table has no window to miss.
+-- Source of the definition: proto/millstream/v1/events.proto.
+INSERT INTO raw_incident_events SELECT * FROM incident_events;

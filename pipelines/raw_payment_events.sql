@@ -1,0 +1,5 @@
+-- Money that came in or was given back, every event as it came.
+--
+-- Grain: one row per event. Late events too: a raw table has no window to miss.
+-- Source of the definition: proto/millstream/v1/events.proto.
+INSERT INTO raw_payment_events SELECT * FROM payment_events;

@@ -1,0 +1,40 @@
+-- Popular agents
+--
+-- Agents by the number of people who ran them. Tokens: read and written by the model, cached ones not included.
+-- Grain: one row per agent. Units: users, executions, tokens, US dollars, milliseconds; p95 within 1 %.
+-- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
+-- Source: sql/rollups/agent_user_days.sql, sql/rollups/agent_usage_15m.sql.
+SELECT
+  row_number() OVER (ORDER BY coalesce(users, 0) DESC, executions DESC, usage.agent) AS rank,
+  usage.agent,
+  coalesce(users, 0) AS users,
+  executions,
+  success_rate,
+  tokens,
+  cost_usd,
+  duration_p95_ms
+FROM (
+  SELECT
+    coalesce(agent, 'unnamed') AS agent,
+    sum(executions) AS executions,
+    CAST(sum(CASE WHEN status = 'ok' THEN executions ELSE 0 END) AS DOUBLE)
+      / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN executions ELSE 0 END), 0) AS success_rate,
+    sum(tokens_input + tokens_output) AS tokens,
+    CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd,
+    sketch_percentile(sketch_merge(duration_sketch), 0.95) AS duration_p95_ms
+  FROM agent_usage_15m
+  WHERE day >= CAST($from AS DATE)
+    AND day <= CAST($to AS DATE)
+    AND at >= $from
+    AND at < $to
+  GROUP BY 1
+) AS usage
+LEFT JOIN (
+  SELECT coalesce(d.agent, 'unnamed') AS agent, count(DISTINCT coalesce(d.user_id, i.user_id)) AS users
+  FROM agent_user_days AS d
+  LEFT JOIN identities AS i ON i.anonymous_id = d.anonymous_id
+  WHERE d.day >= CAST($from AS DATE) AND d.day <= CAST($to AS DATE) AND d.last_event >= $from AND d.first_event < $to
+  GROUP BY 1
+) AS people ON people.agent = usage.agent
+WHERE executions > 0
+ORDER BY rank

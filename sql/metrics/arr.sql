@@ -1,0 +1,16 @@
+-- Annual recurring revenue
+--
+-- Twelve times what active paid subscriptions bring a month at the period's end.
+-- Grain: one row per period and currency. Units: minor units of the currency (cents).
+-- Lateness: none is lost: it reads every event.
+-- Source: sql/views/mrr_periods.sql.
+SELECT
+  period_label(period_start, $interval, $tz) AS period,
+  period_start,
+  currency,
+  CAST(12 * end_micros AS DOUBLE) / 1000000.0 AS arr_minor,
+  customers_end AS customers,
+  least(period_end(period_start, $interval, $tz), $to) <= $complete_through AS complete
+FROM mrr_periods
+WHERE period_start >= period_start($from, $interval, $tz) AND $interval IN ('month', 'day', 'week', 'quarter', 'year')
+ORDER BY period_start, currency
