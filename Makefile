@@ -5,18 +5,14 @@ REAL_DATA := ../shared/data
 # The marketplace is built by itself: its dependencies turn on features of crates that the engine is built on.
 MARKET := -p millstream-marketplace --features service
 
-.PHONY: demo market test test-all check bench complete system python
+.PHONY: demo test test-all check bench complete system python
 
-## demo: the whole story on a seeded platform, or on the real data beside the checkout
+## demo: the whole story on a seeded platform, or on the real data beside the checkout, with the marketplace beside it;
+## on a terminal both go on until Ctrl-C
 demo: system
 	cargo build --workspace
-	target/debug/millstream demo $(if $(wildcard $(REAL_DATA)),--data $(REAL_DATA))
-
-## market: the marketplace with a sample catalogue, a simulated week, and a Millstream server that takes its events
-market: system
-	cargo build --workspace
 	cargo build $(MARKET)
-	target/debug/marketplace demo --millstream target/debug/millstream
+	@keep=; test -t 0 && keep=--keep; set -x; target/debug/millstream demo $$keep --marketplace target/debug/marketplace $(if $(wildcard $(REAL_DATA)),--data $(REAL_DATA))
 
 ## test: everything that must hold before a change lands
 test: system python

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderValue;
 use axum::middleware;
 use axum::routing::{get, post};
 
@@ -14,6 +15,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::events::Views;
 use crate::installs::{Signer, download};
+use crate::oidc::Provider;
 use crate::packages::Packages;
 use crate::payments::Stripe;
 use crate::problem::{Problem, Result};
@@ -44,8 +46,12 @@ pub struct App {
     pub views: Views,
     /// Whom money comes from.
     pub stripe: Option<Stripe>,
+    /// Where else people may sign in.
+    pub oidc: Option<Provider>,
     /// Where publishers' figures come from.
     pub usage: Option<Usage>,
+    /// What browsers may do on pages.
+    pub policy: HeaderValue,
     bound: OnceLock<String>,
 }
 
@@ -56,6 +62,7 @@ impl App {
         std::fs::create_dir_all(folder)
             .map_err(|e| Problem::unavailable(format!("data_dir {}: {e}", folder.display())))?;
         let db = Db::open(&config.database_url()).await?;
+        let stripe = config.stripe.as_ref().map(Stripe::new).transpose()?;
         let app = Arc::new(Self {
             packages: Packages::open(&config)?,
             catalogue: Catalogue::open(db.clone(), clock.clone(), config.relevance).await?,
@@ -63,7 +70,9 @@ impl App {
             limits: Limits::new(clock.clone()),
             passwords: Passwords::new()?,
             views: Views::default(),
-            stripe: config.stripe.as_ref().map(Stripe::new).transpose()?,
+            policy: pages::policy(stripe.as_ref()),
+            stripe,
+            oidc: config.oidc.as_ref().map(Provider::new).transpose()?,
             usage: config.millstream.as_ref().and_then(Usage::new),
             bound: OnceLock::new(),
             config,

@@ -47,18 +47,8 @@ enum Verb {
         #[arg(long)]
         role: Option<String>,
     },
-    /// Fill a folder with a sample catalogue and a simulated week, then serve it, with a Millstream server that takes its events.
-    Demo {
-        /// The folder; it is emptied first.
-        #[arg(long, default_value = "target/market")]
-        dir: PathBuf,
-        /// The `millstream` program; without it events wait in the database.
-        #[arg(long)]
-        millstream: Option<PathBuf>,
-        /// Stop once the week is in Millstream's table.
-        #[arg(long)]
-        once: bool,
-    },
+    /// Fill a folder with a sample catalogue and a simulated week, send its events to a Millstream server, then serve it.
+    Demo(demo::Demo),
     /// Number waiting events anew: only if Millstream lost its log.
     Renumber(Place),
 }
@@ -118,7 +108,7 @@ async fn run(verb: Verb) -> Result<()> {
             say(&format!("marketplace at {}", app.public_url()));
             serve::serve(app, listener, stop_signal()).await
         }
-        Verb::Demo { dir, millstream, once } => demo::run(&dir, millstream.as_deref(), once, say).await,
+        Verb::Demo(demo) => demo::run(&demo, say).await,
         Verb::Install(install) => client::install(&install).await.map(|line| say(&line)),
         Verb::Rollback(rollback) => client::rollback(&rollback).await.map(|line| say(&line)),
         Verb::Installed(here) => client::installed(&here).map(|text| say(&text)),

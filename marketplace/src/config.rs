@@ -36,6 +36,8 @@ pub struct Config {
     pub relevance: Weights,
     /// Whom money comes from; selling is off without it.
     pub stripe: Option<Stripe>,
+    /// Where else people may sign in; only here without it.
+    pub oidc: Option<Oidc>,
     /// Who carries letters; they wait in the database without it.
     pub smtp: Option<Smtp>,
     /// Where events go and usage comes from; events wait in the database without it.
@@ -69,6 +71,20 @@ pub struct Stripe {
     /// Another server than Stripe's own.
     #[serde(default = "stripe_url")]
     pub base_url: String,
+}
+
+/// A provider of identities that speaks OpenID Connect.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// What people call it; on the button.
+    pub name: String,
+    /// Its address, just as it calls itself. `/sign-in/oidc/callback` of this server is to be registered there.
+    pub issuer: String,
+    /// As registered there.
+    pub client_id: String,
+    /// As registered there.
+    pub client_secret: String,
 }
 
 /// A mail server.
@@ -110,8 +126,11 @@ pub struct Seats {
     pub enterprise_minor: i64,
 }
 
+/// Stripe's own server.
+pub const STRIPE_URL: &str = "https://api.stripe.com";
+
 fn stripe_url() -> String {
-    "https://api.stripe.com".to_string()
+    STRIPE_URL.to_string()
 }
 
 fn producer() -> String {
@@ -133,6 +152,7 @@ impl Default for Config {
             uploads: Uploads::default(),
             relevance: Weights::default(),
             stripe: None,
+            oidc: None,
             smtp: None,
             millstream: None,
             seats: Seats::default(),

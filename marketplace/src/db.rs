@@ -13,7 +13,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::problem::{Problem, Result};
 
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "schema", include_str!("../migrations/0001_schema.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "schema", include_str!("../migrations/0001_schema.sql")),
+    (2, "identities and follows", include_str!("../migrations/0002_identities_and_follows.sql")),
+];
 
 /// More readers than cores help while some wait for a disk.
 const CONNECTIONS_MAX: u32 = 8;

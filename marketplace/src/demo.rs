@@ -1,12 +1,13 @@
-//! `marketplace demo`: a sample catalogue, a simulated week, and a Millstream server that takes the week's events.
+//! `marketplace demo`: a sample catalogue, a simulated week, and a Millstream server that takes the week's events: one that
+//! runs already, or one that it starts.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::accounts::{self, Role, SignUp};
 use crate::app::App;
@@ -20,6 +21,32 @@ use crate::{cli, sample, secret, serve};
 /// Patience with a server that starts.
 const TRIES: usize = 600;
 const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Arguments of `marketplace demo`.
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// The folder; it is emptied first.
+    #[arg(long, default_value = "target/market")]
+    dir: PathBuf,
+    /// The `millstream` program, to be started; without it and --ingest-url events wait in the database.
+    #[arg(long, conflicts_with = "ingest_url")]
+    millstream: Option<PathBuf>,
+    /// A Millstream server that runs already: http://host:port of its gRPC ingest.
+    #[arg(long, requires = "metrics_url")]
+    ingest_url: Option<String>,
+    /// http://host:port of its HTTP.
+    #[arg(long, requires = "ingest_url")]
+    metrics_url: Option<String>,
+    /// Its key, of the role admin.
+    #[arg(long, env = "MILLSTREAM_KEY", hide_env_values = true, default_value = "")]
+    key: String,
+    /// A folder with a real catalogue (market_obsidian_catalog_2023-12-31.json.gz), to be listed too.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Stop once the week is in Millstream's table.
+    #[arg(long)]
+    once: bool,
+}
 
 /// A server that ends with this.
 struct Server {
@@ -35,20 +62,35 @@ impl Drop for Server {
     }
 }
 
-/// Runs the demo in `dir`.
-pub async fn run(dir: &Path, millstream: Option<&Path>, once: bool, say: fn(&str)) -> Result<()> {
+/// Runs the demo.
+pub async fn run(demo: &Demo, say: fn(&str)) -> Result<()> {
+    let dir = demo.dir.as_path();
     let failed = |e: std::io::Error| Problem::unavailable(format!("{}: {e}", dir.display()));
     if dir.exists() {
         std::fs::remove_dir_all(dir).map_err(failed)?;
     }
     std::fs::create_dir_all(dir).map_err(failed)?;
-    let server = millstream.map(|binary| start(binary, &dir.join("millstream"))).transpose()?;
+    let server = demo.millstream.as_deref().map(|binary| start(binary, &dir.join("millstream"))).transpose()?;
+    let running = demo.ingest_url.as_ref().map(|ingest_url| Millstream {
+        ingest_url: Some(ingest_url.clone()),
+        ingest_key: demo.key.clone(),
+        metrics_url: demo.metrics_url.clone(),
+        metrics_key: demo.key.clone(),
+        producer: "marketplace".to_string(),
+    });
+    let millstream = server.as_ref().map(|s| s.config.clone()).or(running);
     let mut config = Config { data_dir: dir.join("marketplace"), ..Config::default() };
-    config.millstream = server.as_ref().map(|s| s.config.clone());
-    let week_ago = Clock::set_to(Clock::system().now_ms() - 7 * DAY_MS - DAY_MS / 4);
-    let app = App::open(config.clone(), week_ago.clone()).await?;
-    sample::fill(&app, &week_ago).await?;
-    say(&format!("made {} agents and a week of their users", app.catalogue.now().cards.len()));
+    config.listen.set_port(0);
+    config.millstream.clone_from(&millstream);
+    config.uploads.versions_per_day_max = i64::MAX;
+    let real = demo.data.as_deref().map(sample::real_catalogue).transpose()?.unwrap_or_default();
+    // The week ends a few minutes ago.
+    let began = Clock::system().now_ms() - 7 * DAY_MS - sample::publishing_ms(real.len()) - DAY_MS / 288;
+    let clock = Clock::set_to(began);
+    let app = App::open(config.clone(), clock.clone()).await?;
+    let runs = sample::fill(&app, &clock, &real).await?;
+    let (agents, real) = (app.catalogue.now().cards.len(), real.len());
+    say(&format!("{agents} agents, {real} of them from a real catalogue, and a week of their users and publishers"));
     drop(app);
     let app = App::open(config, Clock::system()).await?;
     let password = secret::random("")?;
@@ -60,21 +102,23 @@ pub async fn run(dir: &Path, millstream: Option<&Path>, once: bool, say: fn(&str
     };
     accounts::sign_up(&app, "demo", &admin).await?;
     accounts::grant(&app, "demo", "admin", Role::Admin).await?;
-    if let Some(server) = &server {
-        say(&format!("sent {} events to Millstream", send(&app, &server.config).await?));
-        for line in table(&server.config).await? {
+    if let Some(millstream) = &millstream {
+        say(&format!("sent {} events over gRPC", send(&app, millstream).await?));
+        say(&format!("the agents' own {} runs came over HTTP", execute(millstream, &runs).await?));
+        for line in table(millstream).await? {
             say(&line);
         }
     }
-    if once {
+    if demo.once {
         return Ok(());
     }
     let listener = serve::bind(&app).await?;
-    say(&format!("marketplace  {}  (sign in as admin@example.org, {password})", app.public_url()));
+    say("Ctrl-C ends it.");
     if let Some(Millstream { metrics_url: Some(url), metrics_key, .. }) = server.as_ref().map(|s| &s.config) {
         say(&format!("Millstream   {url}  (key {metrics_key})"));
     }
-    say("Ctrl-C ends both.");
+    // The last: whoever started this reads on to here.
+    say(&format!("marketplace  {}  (sign in as admin@example.org, {password})", app.public_url()));
     serve::serve(app, listener, cli::stop_signal()).await
 }
 
@@ -137,6 +181,22 @@ async fn send(app: &Arc<App>, to: &Millstream) -> Result<u64> {
         tokio::time::sleep(TRY_EVERY).await;
     }
     Err(Problem::unavailable("Millstream does not take events; its log is in the demo's folder"))
+}
+
+/// Sends what the agents did where they were installed, as their own programs would.
+async fn execute(to: &Millstream, runs: &[Value]) -> Result<usize> {
+    let failed = |what: String| Problem::unavailable(format!("Millstream does not take the agents' runs: {what}"));
+    let client = reqwest::Client::new();
+    let url = format!("{}/api/v1/ingest/agent_events", to.metrics_url.as_deref().unwrap_or_default());
+    for some in runs.chunks(1_000) {
+        let lines: Vec<String> = some.iter().map(ToString::to_string).collect();
+        let request = client.post(&url).bearer_auth(&to.ingest_key).header("content-type", "application/x-ndjson");
+        let response = request.body(lines.join("\n")).send().await.map_err(|e| failed(e.to_string()))?;
+        if !response.status().is_success() {
+            return Err(failed(response.text().await.unwrap_or_default()));
+        }
+    }
+    Ok(runs.len())
 }
 
 /// What Millstream says happened, once its table has it.

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod events;
 pub mod installs;
 pub mod mail;
+pub mod oidc;
 pub mod packages;
 pub mod pages;
 pub mod payments;

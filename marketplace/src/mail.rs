@@ -45,34 +45,14 @@ impl Mailer {
 
     /// Carries what is due; gives how many letters were taken.
     pub async fn carry(&self, app: &App) -> Result<usize> {
-        let now = app.clock.now_ms();
-        let due: Vec<(String, String, String, String, i64)> = sqlx::query_as(
-            "SELECT id, recipient, subject, body, tries FROM mails
-             WHERE sent_at IS NULL AND due_at <= $1 AND tries < $2 ORDER BY id LIMIT 20",
-        )
-        .bind(now)
-        .bind(TRIES_MAX)
-        .fetch_all(app.db.read())
-        .await?;
         let mut taken = 0;
-        for (id, to, subject, body, tries) in due {
-            let outcome = self.carry_one(&to, &subject, body).await;
-            let (sent_at, due_at) = match &outcome {
-                Ok(()) => (Some(now), now),
-                Err(_) => (None, now + (RETRY_MS << tries.min(10))),
+        for letter in claim(app).await? {
+            let Err(why) = self.carry_one(&letter.to, &letter.subject, letter.body).await else {
+                sent(app, &letter.id).await?;
+                taken += 1;
+                continue;
             };
-            match outcome {
-                Ok(()) => taken += 1,
-                Err(why) => tracing::warn!(id, tries, why, "a letter was not taken; trying again later"),
-            }
-            let mut tx = app.db.begin().await?;
-            sqlx::query("UPDATE mails SET sent_at = $1, due_at = $2, tries = tries + 1 WHERE id = $3")
-                .bind(sent_at)
-                .bind(due_at)
-                .bind(id)
-                .execute(tx.on())
-                .await?;
-            tx.commit().await?;
+            tracing::warn!(letter.id, letter.tries, why, "a letter was not taken; trying again later");
         }
         Ok(taken)
     }
@@ -83,4 +63,52 @@ impl Mailer {
         let message = message.map_err(|e| format!("{e}"))?;
         self.transport.send(message).await.map(drop).map_err(|e| format!("{e}"))
     }
+}
+
+/// A letter that is due.
+struct Letter {
+    id: String,
+    to: String,
+    subject: String,
+    body: String,
+    tries: i64,
+}
+
+/// Takes letters that are due for this machine alone: they are due again later, should they not be taken or should it crash.
+async fn claim(app: &App) -> Result<Vec<Letter>> {
+    let now = app.clock.now_ms();
+    let mut tx = app.db.begin().await?;
+    let due: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT id, tries FROM mails WHERE sent_at IS NULL AND due_at <= $1 AND tries < $2 ORDER BY id LIMIT 20",
+    )
+    .bind(now)
+    .bind(TRIES_MAX)
+    .fetch_all(tx.on())
+    .await?;
+    let mut letters = Vec::new();
+    for (id, tries) in due {
+        // Another machine that was quicker has moved it on.
+        let claimed: Option<(String, String, String)> = sqlx::query_as(
+            "UPDATE mails SET due_at = $1, tries = tries + 1 WHERE id = $2 AND sent_at IS NULL AND due_at <= $3
+             RETURNING recipient, subject, body",
+        )
+        .bind(now + (RETRY_MS << tries.min(10)))
+        .bind(&id)
+        .bind(now)
+        .fetch_optional(tx.on())
+        .await?;
+        letters.extend(claimed.map(|(to, subject, body)| Letter { id, to, subject, body, tries: tries + 1 }));
+    }
+    tx.commit().await?;
+    Ok(letters)
+}
+
+async fn sent(app: &App, id: &str) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    sqlx::query("UPDATE mails SET sent_at = $1 WHERE id = $2")
+        .bind(app.clock.now_ms())
+        .bind(id)
+        .execute(tx.on())
+        .await?;
+    tx.commit().await
 }

@@ -148,6 +148,8 @@ pub async fn write(app: &App, caller: &Caller, card: &Card, new: &NewReview) -> 
     count_stars(&mut tx, &card.id, count, stars, now).await?;
     let event = Event { version, stars: Some(new.stars), ..Event::new("reviewed", now) };
     record(&mut tx, &event.by(&caller.account).about(card)).await?;
+    let subject = format!("{} {id}", card.full_name());
+    audit::write(&mut tx, now, &caller.account.id, "review.written", &subject, &new.stars.to_string()).await?;
     tx.commit().await?;
     app.catalogue.refresh().await?;
     Ok(id)
@@ -188,6 +190,7 @@ pub async fn delete(app: &App, caller: &Caller, card: &Card) -> Result<()> {
     .await?;
     let (stars,) = stars.ok_or_else(|| Problem::not_found("you have no review of this agent"))?;
     count_stars(&mut tx, &card.id, -1, -stars, now).await?;
+    audit::write(&mut tx, now, &caller.account.id, "review.deleted", &card.full_name(), "").await?;
     tx.commit().await?;
     app.catalogue.refresh().await?;
     Ok(())
@@ -214,6 +217,7 @@ pub async fn reply(app: &App, caller: &Caller, review: &str, text: &str) -> Resu
     if done.rows_affected() == 0 {
         return Err(Problem::not_found(format!("no review {review} of an agent of yours")));
     }
+    audit::write(&mut tx, app.clock.now_ms(), &caller.account.id, "review.replied", review, "").await?;
     tx.commit().await
 }
 
@@ -275,6 +279,8 @@ pub async fn report(app: &App, caller: &Caller, subject: &str, id: &str, reason:
     .bind(app.clock.now_ms())
     .execute(tx.on())
     .await?;
+    audit::write(&mut tx, app.clock.now_ms(), &caller.account.id, "report.made", &format!("{subject} {id}"), "")
+        .await?;
     tx.commit().await
 }
 

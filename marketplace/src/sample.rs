@@ -1,21 +1,29 @@
 //! A sample catalogue and a simulated week of its users: through the same functions that requests call, on a clock that the
 //! simulation moves. Accounts are numbered; nobody can sign in to them.
+//!
+//! Where there is a real catalogue (the plugins of an editor), its entries are listed too: names and descriptions are real,
+//! categories are guessed from their words, versions and users are made up.
+
+use std::io::Read;
+use std::path::Path;
 
 use bytes::Bytes;
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::accounts::{Account, Caller, by_handle};
+use crate::accounts::{Account, Caller, by_handle, check_name};
 use crate::app::App;
 use crate::catalogue::agent::become_publisher;
 use crate::catalogue::collection::{self, NewCollection, NewItem};
-use crate::clock::{Clock, DAY_MS};
+use crate::clock::{Clock, DAY_MS, rfc3339};
 use crate::db;
 use crate::events::Event;
-use crate::installs::{Wanted, install, rollback, uninstall};
+use crate::installs::{Installed, Wanted, install, one, rollback, uninstall};
 use crate::problem::{Problem, Result};
-use crate::publish::{Decision, decide, submit, waiting};
+use crate::publish::{Decision, decide_unlisted, submit, waiting};
 use crate::reviews::{self, NewReview};
 use crate::search::Query;
 
@@ -232,8 +240,41 @@ impl Random {
     }
 }
 
-/// Fills an empty marketplace whose clock is `clock`, set to the beginning of the week.
-pub async fn fill(app: &App, clock: &Clock) -> Result<()> {
+/// One entry of a real catalogue.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Real {
+    id: String,
+    name: String,
+    description: String,
+    repo: String,
+}
+
+/// Whose the entries of a real catalogue are here.
+const REAL_PUBLISHER: &str = "editor-plugins";
+/// Between two uploads.
+const UPLOAD_MS: i64 = 20_000;
+
+/// Reads the real catalogue of a folder; nothing if the folder has none.
+pub fn real_catalogue(folder: &Path) -> Result<Vec<Real>> {
+    let path = folder.join("market_obsidian_catalog_2023-12-31.json.gz");
+    let Ok(file) = std::fs::File::open(&path) else { return Ok(Vec::new()) };
+    let mut text = String::new();
+    let read = GzDecoder::new(file).read_to_string(&mut text);
+    read.map_err(|e| Problem::invalid(format!("{}: {e}", path.display())))?;
+    let mut all: Vec<Real> =
+        serde_json::from_str(&text).map_err(|e| Problem::invalid(format!("{}: {e}", path.display())))?;
+    all.retain(|r| check_name("", &r.id).is_ok());
+    Ok(all)
+}
+
+/// How long the sample's publishers take, with so many real entries.
+pub fn publishing_ms(real: usize) -> i64 {
+    UPLOAD_MS * (AGENTS.len() * 5 / 2 + real) as i64
+}
+
+/// Fills an empty marketplace whose clock is `clock`, set to the beginning of the week; gives what the agents did meanwhile
+/// where they are installed, as events of theirs.
+pub async fn fill(app: &App, clock: &Clock, real: &[Real]) -> Result<Vec<Value>> {
     let mut random = Random(20_260_301);
     let moderator = local(app, "market-team", "moderator").await?;
     let mut publishers = Vec::new();
@@ -246,27 +287,89 @@ pub async fn fill(app: &App, clock: &Clock) -> Result<()> {
         let Some(publisher) = publishers.get(index % PUBLISHERS.len()) else { continue };
         for version in ["1.0.0", "1.1.0", "1.2.0-beta.1"].iter().take(2 + index % 2) {
             submit(app, publisher, package(&publisher.account.handle, agent, version)?).await?;
-            clock.advance(20_000);
+            clock.advance(UPLOAD_MS);
         }
     }
-    let approve = Decision { approve: true, reason: "Read and tried.".to_string() };
-    for waiting in waiting(app, &moderator).await? {
-        decide(app, &moderator, &waiting.id, &approve).await?;
-    }
+    let names = publish_real(app, clock, real).await?;
+    approve_all(app, &moderator).await?;
     collections(app, &moderator).await?;
     let mut consumers = Vec::new();
     for i in 0..CONSUMERS {
         consumers.push(local(app, &format!("consumer-{i:03}"), "consumer").await?);
     }
+    let mut runs = Vec::new();
     for _ in 0..7 * ACTIONS_PER_DAY {
         clock.advance(DAY_MS / ACTIONS_PER_DAY as i64);
         if let Some(consumer) = random.of(&consumers) {
-            act(app, consumer, &mut random).await?;
+            act(app, consumer, &names, &mut random, &mut runs).await?;
         }
     }
     app.views.flush(&app.db).await?;
     app.catalogue.refresh().await?;
-    Ok(())
+    Ok(runs)
+}
+
+async fn approve_all(app: &App, moderator: &Caller) -> Result<()> {
+    let approve = Decision { approve: true, reason: "Read and tried.".to_string() };
+    loop {
+        let some = waiting(app, moderator).await?;
+        if some.is_empty() {
+            app.catalogue.refresh().await?;
+            return Ok(());
+        }
+        for waiting in some {
+            decide_unlisted(app, moderator, &waiting.id, &approve).await?;
+        }
+    }
+}
+
+/// Sends in the entries of a real catalogue; gives their names, after those of the sample.
+async fn publish_real(app: &App, clock: &Clock, real: &[Real]) -> Result<Vec<String>> {
+    let mut names: Vec<String> = AGENTS.iter().map(|a| a.0.to_string()).collect();
+    if real.is_empty() {
+        return Ok(names);
+    }
+    let publisher = local(app, REAL_PUBLISHER, "publisher").await?;
+    become_publisher(app, &publisher).await?;
+    for entry in real {
+        let fit = |text: &str, max: usize| {
+            let plain: String = text.chars().filter(|c| !c.is_control()).take(max).collect();
+            plain.trim().to_string()
+        };
+        let (title, mut summary) = (fit(&entry.name, 80), fit(&entry.description, 200));
+        if summary.chars().count() < 10 {
+            summary = format!("{title}: a plugin of an editor.");
+        }
+        let category = category_of(&format!("{title} {summary}"));
+        let agent = (entry.id.as_str(), title.as_str(), summary.as_str(), category, "files:read");
+        let repository = format!("https://github.com/{}", entry.repo);
+        match submit(app, &publisher, package_of(REAL_PUBLISHER, &agent, "1.0.0", &repository)?).await {
+            Ok(_) => names.push(entry.id.clone()),
+            // A name that is not fit for a title here, or an address that is none.
+            Err(problem) if problem.kind() == "invalid" => tracing::debug!(entry.id, "{problem}"),
+            Err(problem) => return Err(problem),
+        }
+        clock.advance(UPLOAD_MS);
+    }
+    Ok(names)
+}
+
+/// The category whose words a text has; research where there are none.
+fn category_of(text: &str) -> &'static str {
+    const WORDS: [(&str, &[&str]); 9] = [
+        ("database-data", &["database", "sql", "table", "csv", "query"]),
+        ("security-compliance", &["encrypt", "password", "secret", "privacy"]),
+        ("devops-deployment", &["deploy", "git", "sync", "publish", "backup"]),
+        ("testing-qa", &["test", "lint", "check"]),
+        ("code-analysis-review", &["code", "syntax", "review"]),
+        ("frontend-ui", &["theme", "style", "css", "icon", "color", "sidebar", "button"]),
+        ("backend-api", &["api", "server", "http"]),
+        ("business-intelligence", &["chart", "dashboard", "track", "kanban", "task"]),
+        ("documentation-generation", &["document", "template", "export", "markdown", "note"]),
+    ];
+    let text = text.to_lowercase();
+    let fits = |words: &[&str]| words.iter().any(|w| text.contains(w));
+    WORDS.iter().find(|(_, words)| fits(words)).map_or("research-analysis", |(slug, _)| slug)
 }
 
 /// An account on this machine that nobody can sign in to.
@@ -289,11 +392,20 @@ async fn local(app: &App, handle: &str, role: &str) -> Result<Caller> {
 }
 
 fn package(namespace: &str, agent: &(&str, &str, &str, &str, &str), version: &str) -> Result<Bytes> {
+    package_of(namespace, agent, version, "")
+}
+
+fn package_of(
+    namespace: &str,
+    agent: &(&str, &str, &str, &str, &str),
+    version: &str,
+    repository: &str,
+) -> Result<Bytes> {
     let (name, title, summary, category, permission) = agent;
     let manifest = json!({
         "name": format!("{namespace}/{name}"), "version": version, "title": title, "summary": summary,
         "license": "Apache-2.0", "categories": [category], "tags": [name.split('-').next()],
-        "entrypoint": "main.py", "runtime": { "kind": "python", "version": ">=3.11" }, "permissions": [permission],
+        "entrypoint": "main.py", "runtime": { "kind": "python", "version": ">=3.11" }, "permissions": [permission], "repository": repository,
     });
     let readme = format!(
         "# {title}\n\n{summary}\n\n## Use\n\n```sh\nmarketplace install {namespace}/{name}\npython agents/{namespace}/{name}/current/main.py\n```\n\n\
@@ -346,11 +458,12 @@ async fn collections(app: &App, moderator: &Caller) -> Result<()> {
 }
 
 /// One thing that somebody does. Early agents of the list are liked most.
-async fn act(app: &App, who: &Caller, random: &mut Random) -> Result<()> {
+async fn act(app: &App, who: &Caller, names: &[String], random: &mut Random, runs: &mut Vec<Value>) -> Result<()> {
     let now = app.clock.now_ms();
     let snapshot = app.catalogue.now();
-    let rank = random.below(AGENTS.len()).min(random.below(AGENTS.len()));
-    let name = AGENTS.get(rank).map(|a| a.0).unwrap_or_default();
+    let all = if random.below(3) == 0 { names.len() } else { AGENTS.len() };
+    let rank = random.below(all).min(random.below(all));
+    let name = names.get(rank).map(String::as_str).unwrap_or_default();
     let Some(card) = snapshot.cards.iter().find(|c| c.name == name).cloned() else { return Ok(()) };
     let from = ["search", "category", "link", "ide"].get(random.below(4)).copied().unwrap_or_default();
     if from == "search" {
@@ -373,7 +486,23 @@ async fn act(app: &App, who: &Caller, random: &mut Random) -> Result<()> {
             let text = OPINIONS.get(stars - 1).and_then(|texts| random.of(texts)).copied().unwrap_or_default();
             drop(reviews::write(app, who, &card, &NewReview { stars: stars as i64, text: text.to_string() }).await);
         }
-        _ => {}
+        _ => {
+            if let Some(has) = one(app, &who.account.id, &card).await? {
+                runs.extend((0..1 + random.below(9)).map(|n| run(&has, who, now + 1_000 * n as i64, random)));
+            }
+        }
     }
     Ok(())
+}
+
+/// One run of an installed agent, as its own program tells Millstream.
+fn run(has: &Installed, who: &Caller, at: i64, random: &mut Random) -> Value {
+    let ok = random.below(12) > 0;
+    let (read, written) = (400 + random.below(6_000), 50 + random.below(900));
+    json!({
+        "event_id": db::new_id(), "event_time": rfc3339(at), "name": "run", "user_id": who.account.id,
+        "agent": has.agent.full_name(), "agent_version": has.version, "model": "sample-model",
+        "status": if ok { "ok" } else { "error" }, "duration_ms": 300 + random.below(4_000) + random.below(4_000),
+        "tokens_input": read, "tokens_output": written, "cost_usd": (read + 4 * written) as f64 * 0.000_003,
+    })
 }

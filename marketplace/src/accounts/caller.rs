@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{Account, Role, Scope};
+use super::{Account, Limit, Role, Scope};
 use crate::app::App;
 use crate::db;
 use crate::problem::{Problem, Result};
@@ -114,12 +114,17 @@ async fn by_token(app: &App, secret: &str) -> Result<Caller> {
     Ok(Caller { account: Account::of(&row)?, scopes: Some(db::list(&row, "scopes")?) })
 }
 
-async fn caller_of(app: &App, headers: &HeaderMap) -> Result<Option<Caller>> {
+async fn caller_of(app: &App, parts: &Parts) -> Result<Option<Caller>> {
+    let headers = &parts.headers;
     // A token that is sent must be good: falling back to a cookie would hide the mistake.
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
         let bearer = authorization.to_str().ok().and_then(|v| v.strip_prefix("Bearer "));
         let token = bearer.ok_or_else(|| Problem::unauthenticated("write 'Authorization: Bearer mkt_...'"))?;
-        return by_token(app, token.trim()).await.map(Some);
+        let caller = by_token(app, token.trim()).await;
+        if caller.as_ref().is_err_and(|problem| problem.kind() == "unauthenticated") {
+            app.limits.take(Limit::Token, &address_of(app, parts))?;
+        }
+        return caller.map(Some);
     }
     match cookie(headers, SESSION_COOKIE) {
         Some(secret) => by_session(app, &secret).await,
@@ -131,7 +136,7 @@ impl FromRequestParts<Arc<App>> for MaybeCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        caller_of(app, &parts.headers).await.map(Self)
+        caller_of(app, parts).await.map(Self)
     }
 }
 
@@ -139,7 +144,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        let caller = caller_of(app, &parts.headers).await?;
+        let caller = caller_of(app, parts).await?;
         caller.ok_or_else(|| Problem::unauthenticated("this needs an account; sign in at /sign-in or send a token"))
     }
 }
@@ -148,13 +153,17 @@ impl FromRequestParts<Arc<App>> for Address {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> std::result::Result<Self, Self::Rejection> {
-        let forwarded = parts.headers.get("x-forwarded-for").and_then(|v| v.to_str().ok());
-        // The last is what our own proxy saw; those before it are the client's claims.
-        let forwarded = forwarded.and_then(|v| v.rsplit(',').next()).map(|v| v.trim().to_string());
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip().to_string());
-        let address = if app.config.behind_proxy { forwarded.or(peer) } else { peer };
-        Ok(Self(address.unwrap_or_else(|| "unknown".to_string())))
+        Ok(Self(address_of(app, parts)))
     }
+}
+
+fn address_of(app: &App, parts: &Parts) -> String {
+    let forwarded = parts.headers.get("x-forwarded-for").and_then(|v| v.to_str().ok());
+    // The last is what our own proxy saw; those before it are the client's claims.
+    let forwarded = forwarded.and_then(|v| v.rsplit(',').next()).map(|v| v.trim().to_string());
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip().to_string());
+    let address = if app.config.behind_proxy { forwarded.or(peer) } else { peer };
+    address.unwrap_or_else(|| "unknown".to_string())
 }
 
 /// Refuses what another site made a browser send.

@@ -16,6 +16,8 @@ pub enum Limit {
     SignInAccount,
     /// Tries to sign in from one address.
     SignInAddress,
+    /// Unknown tokens from one address.
+    Token,
     /// New accounts from one address.
     SignUp,
     /// Uploads of one account.
@@ -32,6 +34,7 @@ impl Limit {
         match self {
             Self::SignInAccount => (10.0, 90_000.0, "wrong passwords for this account"),
             Self::SignInAddress => (60.0, 5_000.0, "tries to sign in from your address"),
+            Self::Token => (100.0, 5_000.0, "unknown tokens from your address"),
             Self::SignUp => (20.0, 60_000.0, "new accounts from your address"),
             Self::Upload => (30.0, 10_000.0, "uploads"),
             Self::Write => (600.0, 100.0, "changes"),

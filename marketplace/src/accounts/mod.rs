@@ -15,5 +15,7 @@ pub use self::account::{Account, Role, Scope};
 pub use self::caller::{Address, Caller, MaybeCaller, SESSION_COOKIE, cookie, same_origin};
 pub use self::limit::{Limit, Limits};
 pub use self::password::Passwords;
-pub use self::register::{SignIn, SignUp, by_handle, check_name, grant, sign_in, sign_out, sign_up};
+pub use self::register::{
+    SignIn, SignUp, by_handle, check_name, grant, open_session, sign_in, sign_out, sign_up, sign_up_elsewhere,
+};
 pub use self::token::{NewToken, Token, issue as issue_token, list as list_tokens, revoke as revoke_token};

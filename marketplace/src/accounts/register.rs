@@ -68,6 +68,10 @@ pub async fn sign_up(app: &App, address: &str, new: &SignUp) -> Result<Account> 
     }
     let name = if new.display_name.trim().is_empty() { &new.handle } else { new.display_name.trim() };
     let hash = app.passwords.hash(&new.password).await?;
+    insert(app, &new.handle, &email, name, &hash).await
+}
+
+async fn insert(app: &App, handle: &str, email: &str, display_name: &str, hash: &str) -> Result<Account> {
     let (id, now) = (db::new_id(), app.clock.now_ms());
     let mut tx = app.db.begin().await?;
     sqlx::query(
@@ -75,9 +79,9 @@ pub async fn sign_up(app: &App, address: &str, new: &SignUp) -> Result<Account> 
          VALUES ($1, $2, $3, $4, $5, 'consumer', 'free', $6)",
     )
     .bind(&id)
-    .bind(&new.handle)
-    .bind(&email)
-    .bind(name)
+    .bind(handle)
+    .bind(email)
+    .bind(display_name)
     .bind(hash)
     .bind(now)
     .execute(tx.on())
@@ -86,9 +90,46 @@ pub async fn sign_up(app: &App, address: &str, new: &SignUp) -> Result<Account> 
         true => Problem::conflict("this handle or e-mail address has an account; choose another, or sign in"),
         false => e.into(),
     })?;
-    audit::write(&mut tx, now, &id, "account.created", &new.handle, "").await?;
+    audit::write(&mut tx, now, &id, "account.created", handle, "").await?;
     tx.commit().await?;
-    by_handle(app, &new.handle).await
+    by_handle(app, handle).await
+}
+
+/// Makes an account for somebody whom a provider of identities knows: without a password, with a free handle near `wanted`.
+///
+/// *Errors*: 409 where the address has an account.
+pub async fn sign_up_elsewhere(app: &App, email: &str, wanted: &str, display_name: &str) -> Result<Account> {
+    check_email(email)?;
+    let (taken,): (i64,) =
+        sqlx::query_as("SELECT count(*) FROM accounts WHERE email = $1").bind(email).fetch_one(app.db.read()).await?;
+    if taken > 0 {
+        return Err(Problem::conflict("this e-mail address has an account"));
+    }
+    let handle = free_handle(app, wanted).await?;
+    let name: String = display_name.trim().chars().filter(|c| !c.is_control()).take(80).collect();
+    let name = if name.is_empty() { handle.clone() } else { name };
+    // No password fits an empty hash.
+    insert(app, &handle, email, &name, "").await
+}
+
+/// A handle that nobody has, as near to `wanted` as the rules allow.
+async fn free_handle(app: &App, wanted: &str) -> Result<String> {
+    let plain = wanted.to_lowercase();
+    let parts = plain.split(|c: char| !c.is_ascii_alphanumeric()).filter(|p| !p.is_empty());
+    let mut base: String = parts.collect::<Vec<_>>().join("-").chars().take(30).collect();
+    base = base.trim_end_matches('-').to_string();
+    if base.len() < 2 {
+        base = "member".to_string();
+    }
+    let rows: Vec<(String,)> = sqlx::query_as("SELECT handle FROM accounts WHERE handle = $1 OR handle LIKE $2")
+        .bind(&base)
+        .bind(format!("{base}-%"))
+        .fetch_all(app.db.read())
+        .await?;
+    let taken: std::collections::HashSet<String> = rows.into_iter().map(|(handle,)| handle).collect();
+    let numbered = (2..).map(|n| format!("{base}-{n}"));
+    let mut all = std::iter::once(base.clone()).chain(numbered);
+    all.find(|handle| !taken.contains(handle)).ok_or_else(|| Problem::internal("no handle is free"))
 }
 
 /// The account of a handle.
@@ -111,14 +152,21 @@ pub async fn sign_in(app: &App, address: &str, who: &SignIn) -> Result<String> {
             .await?;
     let hash = found.as_ref().map(|(_, hash)| hash.as_str());
     let fits = app.passwords.fits(&who.password, hash).await?;
+    let account = found.as_ref().map(|(id, _)| id.clone());
     let Some((id, _)) = found.filter(|_| fits) else {
         app.limits.take(Limit::SignInAccount, &email)?;
+        if let Some(account) = account {
+            let mut tx = app.db.begin().await?;
+            audit::write(&mut tx, app.clock.now_ms(), &account, "session.refused", &account, address).await?;
+            tx.commit().await?;
+        }
         return Err(Problem::unauthenticated("e-mail address and password do not fit; check both"));
     };
     open_session(app, &id).await
 }
 
-async fn open_session(app: &App, account: &str) -> Result<String> {
+/// Opens a session of an account that has proven who it is; gives the cookie's secret.
+pub async fn open_session(app: &App, account: &str) -> Result<String> {
     let (secret, now) = (secret::random("")?, app.clock.now_ms());
     let mut tx = app.db.begin().await?;
     sqlx::query("DELETE FROM sessions WHERE account_id = $1 AND expires_at < $2")
@@ -142,10 +190,13 @@ async fn open_session(app: &App, account: &str) -> Result<String> {
 pub async fn sign_out(app: &App, headers: &axum::http::HeaderMap) -> Result<()> {
     let Some(secret) = caller::cookie(headers, caller::SESSION_COOKIE) else { return Ok(()) };
     let mut tx = app.db.begin().await?;
-    sqlx::query("DELETE FROM sessions WHERE token_sha256 = $1")
+    let ended: Option<(String,)> = sqlx::query_as("DELETE FROM sessions WHERE token_sha256 = $1 RETURNING account_id")
         .bind(secret::sha256_hex(secret.as_bytes()))
-        .execute(tx.on())
+        .fetch_optional(tx.on())
         .await?;
+    if let Some((account,)) = ended {
+        audit::write(&mut tx, app.clock.now_ms(), &account, "session.closed", &account, "").await?;
+    }
     tx.commit().await
 }
 

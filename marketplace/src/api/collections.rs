@@ -63,10 +63,7 @@ pub async fn delete(
     Path((owner, slug)): Path<(String, String)>,
     caller: Caller,
 ) -> Result<StatusCode> {
-    if owner != caller.account.handle {
-        return Err(Problem::not_found(format!("you have no collection '{owner}/{slug}'")));
-    }
-    collection::delete(&app, &caller, &slug).await?;
+    collection::delete(&app, &caller, &owner, &slug).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -97,4 +94,36 @@ pub async fn install(
     app.catalogue.refresh().await?;
     let failed = failures.into_iter().map(|(agent, p)| Failed { agent, detail: p.detail().to_string() }).collect();
     Ok(Json(All { installed, failed }))
+}
+
+/// Follow a collection: a letter tells when it grows.
+#[utoipa::path(put, path = "/api/v1/collections/{owner}/{slug}/follow", tag = "collections",
+    responses((status = 204), (status = "4XX", body = Problem)), security(("token" = ["review"]), ("session" = [])))]
+pub async fn follow(
+    State(app): State<Arc<App>>,
+    Path((owner, slug)): Path<(String, String)>,
+    caller: Caller,
+) -> Result<StatusCode> {
+    collection::follow(&app, &caller, &owner, &slug, true).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Follow a collection no longer.
+#[utoipa::path(delete, path = "/api/v1/collections/{owner}/{slug}/follow", tag = "collections",
+    responses((status = 204), (status = "4XX", body = Problem)), security(("token" = ["review"]), ("session" = [])))]
+pub async fn unfollow(
+    State(app): State<Arc<App>>,
+    Path((owner, slug)): Path<(String, String)>,
+    caller: Caller,
+) -> Result<StatusCode> {
+    collection::follow(&app, &caller, &owner, &slug, false).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Collections that the account follows.
+#[utoipa::path(get, path = "/api/v1/follows", tag = "collections",
+    responses((status = 200, body = [Collection]), (status = "4XX", body = Problem)),
+    security(("token" = ["read"]), ("session" = [])))]
+pub async fn follows(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Vec<Collection>>> {
+    Ok(Json(collection::followed(&app, &caller).await?))
 }

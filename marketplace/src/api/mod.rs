@@ -75,6 +75,8 @@ pub fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(collections::list, collections::put))
         .routes(routes!(collections::get, collections::delete))
         .routes(routes!(collections::install))
+        .routes(routes!(collections::follow, collections::unfollow))
+        .routes(routes!(collections::follows))
         .routes(routes!(account::me))
         .routes(routes!(account::sign_up))
         .routes(routes!(account::sign_in, account::sign_out))

@@ -26,6 +26,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(give_seat, take_seat))
         .routes(routes!(orders))
         .routes(routes!(refund))
+        .routes(routes!(cancel))
         .routes(routes!(onboard))
         .routes(routes!(revenue))
         .routes(routes!(usage_of))
@@ -133,6 +134,14 @@ pub async fn refund(
     Sent(new): Sent<NewRefund>,
 ) -> Result<StatusCode> {
     payments::refund(&app, &caller, &id, new.amount_minor).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Cancel a subscription. It ends with what is paid.
+#[utoipa::path(post, path = "/api/v1/orders/{id}/cancel", tag = "payments",
+    responses((status = 202), (status = "4XX", body = Problem)), security(("session" = [])))]
+pub async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>, caller: Caller) -> Result<StatusCode> {
+    payments::cancel(&app, &caller, &id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

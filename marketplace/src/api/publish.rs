@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -23,8 +24,15 @@ use crate::publish::{self, Submitted};
 pub async fn upload(
     State(app): State<Arc<App>>,
     caller: Caller,
-    package: bytes::Bytes,
+    package: Result<bytes::Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Submitted>)> {
+    let max = app.config.uploads.package_bytes_max;
+    let package = package.map_err(|e| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::too_large(format!("the package has more than {max} bytes; at most {max} bytes are taken"))
+        }
+        _ => Problem::invalid(format!("the upload: {}", e.body_text())),
+    })?;
     Ok((StatusCode::CREATED, Json(publish::submit(&app, &caller, package).await?)))
 }
 

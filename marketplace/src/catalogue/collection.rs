@@ -5,10 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::accounts::{Caller, Limit, Role, Scope, check_name};
+use crate::accounts::{Caller, Limit, Role, Scope, audit, check_name};
 use crate::app::App;
-use crate::db;
+use crate::clock::DAY_MS;
+use crate::db::{self, Tx};
 use crate::installs::{Offer, Wanted, install};
+use crate::mail;
 use crate::problem::{Problem, Result};
 use crate::search::Card;
 
@@ -31,6 +33,8 @@ pub struct Collection {
     pub curated: bool,
     /// Agents in it.
     pub count: i64,
+    /// Accounts that are told when it grows.
+    pub followers: i64,
 }
 
 /// One agent of a collection.
@@ -70,7 +74,8 @@ pub struct NewItem {
 }
 
 const SELECT: &str = "SELECT c.id, a.handle, c.slug, c.title, c.description, c.curated,
-    (SELECT count(*) FROM collection_items i WHERE i.collection_id = c.id) AS item_count
+    (SELECT count(*) FROM collection_items i WHERE i.collection_id = c.id) AS item_count,
+    (SELECT count(*) FROM collection_follows f WHERE f.collection_id = c.id) AS followers
     FROM collections c JOIN accounts a ON a.id = c.owner_id";
 
 fn of(row: &sqlx::any::AnyRow) -> Result<Collection> {
@@ -82,6 +87,7 @@ fn of(row: &sqlx::any::AnyRow) -> Result<Collection> {
         description: db::text(row, "description")?,
         curated: db::number(row, "curated")? != 0,
         count: db::number(row, "item_count")?,
+        followers: db::number(row, "followers")?,
     })
 }
 
@@ -134,6 +140,7 @@ pub async fn put(app: &App, caller: &Caller, new: &NewCollection) -> Result<()> 
         }
         ids.push((card.id.clone(), &item.note));
     }
+    let now = app.clock.now_ms();
     let mut tx = app.db.begin().await?;
     let (id,): (String,) = sqlx::query_as(
         "INSERT INTO collections (id, owner_id, slug, title, description, curated, created_at)
@@ -146,9 +153,13 @@ pub async fn put(app: &App, caller: &Caller, new: &NewCollection) -> Result<()> 
     .bind(title)
     .bind(new.description.trim())
     .bind(i64::from(new.curated))
-    .bind(app.clock.now_ms())
+    .bind(now)
     .fetch_one(tx.on())
     .await?;
+    let before: Vec<(String,)> = sqlx::query_as("SELECT agent_id FROM collection_items WHERE collection_id = $1")
+        .bind(&id)
+        .fetch_all(tx.on())
+        .await?;
     sqlx::query("DELETE FROM collection_items WHERE collection_id = $1").bind(&id).execute(tx.on()).await?;
     for (position, (agent, note)) in ids.iter().enumerate() {
         sqlx::query("INSERT INTO collection_items (collection_id, agent_id, position, note) VALUES ($1, $2, $3, $4)")
@@ -159,21 +170,95 @@ pub async fn put(app: &App, caller: &Caller, new: &NewCollection) -> Result<()> 
             .execute(tx.on())
             .await?;
     }
+    let added = ids.iter().map(|(id, _)| id).filter(|id| !before.iter().any(|(old,)| old == *id));
+    let added: Vec<String> = added.filter_map(|id| snapshot.with_id(id)).map(|card| card.full_name()).collect();
+    let address = format!("{}/collections/{}/{}", app.public_url(), caller.account.handle, new.slug);
+    tell_followers(&mut tx, now, &id, title, &address, &added).await?;
+    let subject = format!("{}/{}", caller.account.handle, new.slug);
+    audit::write(&mut tx, now, &caller.account.id, "collection.saved", &subject, "").await?;
     tx.commit().await
 }
 
-/// Deletes a collection of the caller's.
-pub async fn delete(app: &App, caller: &Caller, slug: &str) -> Result<()> {
+/// Writes to those who follow a collection what is new in it: one letter a day at most.
+async fn tell_followers(
+    tx: &mut Tx,
+    now: i64,
+    collection: &str,
+    title: &str,
+    address: &str,
+    added: &[String],
+) -> Result<()> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    let followers: Vec<(String,)> = sqlx::query_as(
+        "UPDATE collection_follows SET told_at = $1 WHERE collection_id = $2 AND told_at <= $3 RETURNING account_id",
+    )
+    .bind(now)
+    .bind(collection)
+    .bind(now - DAY_MS)
+    .fetch_all(tx.on())
+    .await?;
+    let text = format!(
+        "New in the collection {title}:\n\n{}\n\n{address}\n\nOn that page you can stop following it.\n",
+        added.join("\n")
+    );
+    for (follower,) in followers {
+        mail::queue_for(tx, now, &follower, &format!("New in {title}"), &text).await?;
+    }
+    Ok(())
+}
+
+/// Follows a collection, or no longer; saying so twice changes nothing.
+pub async fn follow(app: &App, caller: &Caller, owner: &str, slug: &str, follow: bool) -> Result<()> {
     caller.needs(Scope::Review)?;
+    app.limits.take(Limit::Write, &caller.account.id)?;
+    let (collection, _) = get(app, owner, slug).await?;
+    let statement = if follow {
+        "INSERT INTO collection_follows (collection_id, account_id, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT (collection_id, account_id) DO NOTHING"
+    } else {
+        "DELETE FROM collection_follows WHERE collection_id = $1 AND account_id = $2 AND created_at <= $3"
+    };
+    let mut tx = app.db.begin().await?;
+    sqlx::query(statement)
+        .bind(&collection.id)
+        .bind(&caller.account.id)
+        .bind(app.clock.now_ms())
+        .execute(tx.on())
+        .await?;
+    tx.commit().await
+}
+
+/// Collections that the caller follows.
+pub async fn followed(app: &App, caller: &Caller) -> Result<Vec<Collection>> {
+    caller.needs(Scope::Read)?;
+    let sql = format!(
+        "{SELECT} JOIN collection_follows f ON f.collection_id = c.id WHERE f.account_id = $1 ORDER BY c.title, c.id LIMIT 200"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&caller.account.id).fetch_all(app.db.read()).await?;
+    rows.iter().map(of).collect()
+}
+
+/// Deletes a collection of the caller's.
+pub async fn delete(app: &App, caller: &Caller, owner: &str, slug: &str) -> Result<()> {
+    caller.needs(Scope::Review)?;
+    let missing = || Problem::not_found(format!("you have no collection '{owner}/{slug}'"));
+    if owner != caller.account.handle {
+        return Err(missing());
+    }
     let mut tx = app.db.begin().await?;
     let id: Option<(String,)> = sqlx::query_as("SELECT id FROM collections WHERE owner_id = $1 AND slug = $2")
         .bind(&caller.account.id)
         .bind(slug)
         .fetch_optional(tx.on())
         .await?;
-    let (id,) = id.ok_or_else(|| Problem::not_found(format!("you have no collection '{slug}'")))?;
+    let (id,) = id.ok_or_else(missing)?;
     sqlx::query("DELETE FROM collection_items WHERE collection_id = $1").bind(&id).execute(tx.on()).await?;
+    sqlx::query("DELETE FROM collection_follows WHERE collection_id = $1").bind(&id).execute(tx.on()).await?;
     sqlx::query("DELETE FROM collections WHERE id = $1").bind(&id).execute(tx.on()).await?;
+    let subject = format!("{}/{slug}", caller.account.handle);
+    audit::write(&mut tx, app.clock.now_ms(), &caller.account.id, "collection.deleted", &subject, "").await?;
     tx.commit().await
 }
 
@@ -184,6 +269,7 @@ pub async fn install_all(
     owner: &str,
     slug: &str,
 ) -> Result<(Vec<Offer>, Vec<(String, Problem)>)> {
+    caller.needs(Scope::Install)?;
     let (_, items) = get(app, owner, slug).await?;
     let (mut offers, mut failures) = (Vec::new(), Vec::new());
     for item in items {

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::errors::encoded;
 use super::layout::{go, notice, page};
 use crate::accounts::{self, Address, Caller, MaybeCaller, NewToken, Role, Scope, SignIn, SignUp, Token};
 use crate::api::{Asked, Sent, session_cookie};
@@ -16,6 +17,7 @@ use crate::catalogue::collection::{self, NewCollection, NewItem};
 use crate::catalogue::{agent, collection::Collection};
 use crate::clock::date;
 use crate::installs::{self, Installed, Update};
+use crate::oidc;
 use crate::problem::Result;
 
 /// Where to go on, and what was done.
@@ -27,16 +29,20 @@ pub struct Next {
 }
 
 /// A path of ours, and nothing that a browser could take for another site.
-fn own_path(next: &str) -> &str {
+pub(super) fn own_path(next: &str) -> &str {
     if next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') { next } else { "/" }
 }
 
 /// The form.
-pub async fn sign_in_form(MaybeCaller(caller): MaybeCaller, Asked(asked): Asked<Next>) -> Response {
-    page(caller.as_ref(), "Sign in", sign_in_body(own_path(&asked.next), None))
+pub async fn sign_in_form(
+    State(app): State<Arc<App>>,
+    MaybeCaller(caller): MaybeCaller,
+    Asked(asked): Asked<Next>,
+) -> Response {
+    page(caller.as_ref(), "Sign in", sign_in_body(&app, own_path(&asked.next), None))
 }
 
-fn sign_in_body(next: &str, wrong: Option<&str>) -> Markup {
+fn sign_in_body(app: &App, next: &str, wrong: Option<&str>) -> Markup {
     html! {
         div.form {
             h1 { "Sign in" }
@@ -47,7 +53,10 @@ fn sign_in_body(next: &str, wrong: Option<&str>) -> Markup {
                 label { span { "Password" } input type="password" name="password" required autocomplete="current-password"; }
                 button { "Sign in" }
             }
-            p.small.soft { "No account yet? " a href="/sign-up" { "Sign up" } }
+            @if let Some(elsewhere) = &app.oidc {
+                p.spaced { a.button.plain href={ "/sign-in/oidc?next=" (encoded(next)) } { "Sign in with " (elsewhere.name()) } }
+            }
+            p.small.soft { "No account yet? " a href={ "/sign-up?next=" (encoded(next)) } { "Sign up" } }
         }
     }
 }
@@ -73,7 +82,7 @@ pub async fn sign_in(
             Ok(([(header::SET_COOKIE, session_cookie(&app, Some(&secret)))], go(own_path(&form.next))).into_response())
         }
         Err(problem) if problem.kind() == "unauthenticated" => {
-            let mut page = page(None, "Sign in", sign_in_body(own_path(&form.next), Some(problem.detail())));
+            let mut page = page(None, "Sign in", sign_in_body(&app, own_path(&form.next), Some(problem.detail())));
             *page.status_mut() = problem.status();
             Ok(page)
         }
@@ -82,17 +91,18 @@ pub async fn sign_in(
 }
 
 /// The form.
-pub async fn sign_up_form(MaybeCaller(caller): MaybeCaller) -> Response {
-    page(caller.as_ref(), "Sign up", sign_up_body(None, None))
+pub async fn sign_up_form(MaybeCaller(caller): MaybeCaller, Asked(asked): Asked<Next>) -> Response {
+    page(caller.as_ref(), "Sign up", sign_up_body(own_path(&asked.next), None, None))
 }
 
-fn sign_up_body(wrong: Option<&str>, old: Option<&SignUp>) -> Markup {
+fn sign_up_body(next: &str, wrong: Option<&str>, old: Option<&SignUp>) -> Markup {
     let (handle, email) = old.map_or(("", ""), |o| (o.handle.as_str(), o.email.as_str()));
     html! {
         div.form {
             h1 { "Sign up" }
             @if let Some(wrong) = wrong { div.notice.bad role="alert" { (wrong) } }
             form method="post" action="/sign-up" {
+                input type="hidden" name="next" value=(next);
                 label { span { "Handle: lower-case letters, digits, hyphens" }
                     input name="handle" value=(handle) required minlength="2" maxlength="39" pattern="[a-z0-9\\-]+" autocomplete="username"; }
                 label { span { "E-mail" } input type="email" name="email" value=(email) required autocomplete="email"; }
@@ -104,23 +114,33 @@ fn sign_up_body(wrong: Option<&str>, old: Option<&SignUp>) -> Markup {
     }
 }
 
+/// What the form sends.
+#[derive(Debug, Deserialize)]
+pub struct SignUpForm {
+    #[serde(flatten)]
+    new: SignUp,
+    #[serde(default)]
+    next: String,
+}
+
 /// Makes an account and opens its first session.
 pub async fn sign_up(
     State(app): State<Arc<App>>,
     Address(address): Address,
-    Sent(new): Sent<SignUp>,
+    Sent(form): Sent<SignUpForm>,
 ) -> Result<Response> {
+    let (next, new) = (own_path(&form.next), form.new);
     if let Err(problem) = accounts::sign_up(&app, &address, &new).await {
         if !["invalid", "conflict"].contains(&problem.kind()) {
             return Err(problem);
         }
-        let mut page = page(None, "Sign up", sign_up_body(Some(problem.detail()), Some(&new)));
+        let mut page = page(None, "Sign up", sign_up_body(next, Some(problem.detail()), Some(&new)));
         *page.status_mut() = problem.status();
         return Ok(page);
     }
     let who = SignIn { email: new.email, password: new.password };
     let secret = accounts::sign_in(&app, &address, &who).await?;
-    Ok(([(header::SET_COOKIE, session_cookie(&app, Some(&secret)))], go("/")).into_response())
+    Ok(([(header::SET_COOKIE, session_cookie(&app, Some(&secret)))], go(next)).into_response())
 }
 
 /// Ends the session.
@@ -140,6 +160,8 @@ async fn body(app: &App, caller: &Caller, done: Option<&str>, made: Option<&Toke
     let updates = installs::updates(app, caller).await?;
     let tokens = accounts::list_tokens(app, caller).await?;
     let collections = collection::list(app, Some(&caller.account.handle)).await?;
+    let followed = collection::followed(app, caller).await?;
+    let connected = oidc::is_connected(app, caller).await?;
     let account = &caller.account;
     let body = html! {
         (notice(done))
@@ -149,8 +171,13 @@ async fn body(app: &App, caller: &Caller, done: Option<&str>, made: Option<&Toke
         @if account.role == Role::Consumer {
             form method="post" action="/account/publisher" { button.plain { "Become a publisher" } }
         }
+        @if let Some(elsewhere) = &app.oidc {
+            @if connected { p.soft { "Connected with " (elsewhere.name()) "." } }
+            @else { p { a href="/sign-in/oidc?next=/account" { "Connect " (elsewhere.name()) } } }
+        }
         (installed_table(&installed, &updates))
         (collections_of(&account.handle, &collections, &installed))
+        (followed_collections(&followed))
         (tokens_of(&tokens, made))
     };
     Ok(page(Some(caller), "Account", body))
@@ -192,6 +219,17 @@ fn collections_of(handle: &str, collections: &[Collection], installed: &[Install
                     button { "Make collection" }
                 }
             }
+        }
+    }
+}
+
+fn followed_collections(followed: &[Collection]) -> Markup {
+    html! {
+        @if !followed.is_empty() {
+            h3 { "You follow" }
+            ul { @for c in followed {
+                li { a href={ "/collections/" (c.owner) "/" (c.slug) } { (c.title) } " (" (c.count) ") " span.soft { "by " (c.owner) } }
+            } }
         }
     }
 }

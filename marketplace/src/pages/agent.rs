@@ -66,7 +66,7 @@ pub async fn show(
                         img src=(url) alt={ "Screenshot " (i + 1) } loading="lazy" referrerpolicy="no-referrer";
                     } }
                 }
-                section.readme aria-label="Readme" { (PreEscaped(&details.readme_html)) }
+                section.readme aria-labelledby="readme" { h2.unseen #readme { "Readme" } (PreEscaped(&details.readme_html)) }
                 (reviews_of(&details, &reviews, caller.as_ref(), installed.as_ref()))
             }
             aside aria-label="Install and facts" {

@@ -7,7 +7,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::errors::encoded;
-use super::layout::{card, count, page, page_with_search};
+use super::layout::{card, count, icon, page, page_with_search};
 use crate::accounts::{Address, Caller, Limit, MaybeCaller};
 use crate::api::Asked;
 use crate::app::App;
@@ -36,7 +36,7 @@ pub async fn home(
             ul.grid.narrow {
                 @for c in &CATEGORIES {
                     li.card.category {
-                        span.icon aria-hidden="true" { (c.icon) }
+                        (icon(c))
                         div {
                             h3 { a href={ "/categories/" (c.slug) } { (c.title) } }
                             span.small.soft {
@@ -51,7 +51,7 @@ pub async fn home(
         (shelf("Most installed", "/search?sort=installs", &installed))
         (shelf("New", "/search?sort=newest", &newest))
         @if !collections.is_empty() {
-            section { h2 { "Collections" } ul.grid {
+            section { h2 { "Collections" } ul.grid.shelf {
                 @for c in collections.iter().take(6) {
                     li.card { h3 { a href={ "/collections/" (c.owner) "/" (c.slug) } { (c.title) } }
                         p { (c.description) } div.facts { span { (c.count) " agents" } } }
@@ -66,7 +66,7 @@ fn shelf(title: &str, more: &str, page: &Page) -> Markup {
     html! {
         section {
             div.bar { h2 { (title) } a.small href=(more) { "All" } }
-            ul.grid { @for hit in &page.agents { (card(&hit.card)) } }
+            ul.grid.shelf { @for hit in &page.agents { (card(&hit.card)) } }
         }
     }
 }
@@ -81,7 +81,7 @@ pub async fn category(
 ) -> Result<Response> {
     let category = Category::of(&slug)?;
     let query = Query { category: Some(slug), sort: query.sort.or(Some(Sort::Installs)), ..query };
-    let head = html! { h1 { (category.icon) " " (category.title) } p.soft { (category.description) } };
+    let head = html! { h1.category { (icon(category)) (category.title) } p.soft { (category.description) } };
     results(&app, caller.as_ref(), &address, &query, category.title, head)
 }
 
@@ -118,7 +118,8 @@ fn results(
         (head)
         div.columns {
             aside aria-label="Filters" { (facets(query, &found)) }
-            section aria-label="Results" {
+            section aria-labelledby="results" {
+                h2.unseen #results { "Results" }
                 div.bar {
                     span.soft role="status" { (count(found.total as i64)) @if found.total == 1 { " agent" } @else { " agents" } }
                     form.actions action="/search" {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use maud::html;
+use serde::Deserialize;
 
-use super::layout::{card, page};
+use super::layout::{card, count, go, notice, page};
 use crate::accounts::{Caller, MaybeCaller};
+use crate::api::{Asked, Sent};
 use crate::app::App;
 use crate::catalogue::collection;
 use crate::problem::Result;
@@ -27,19 +29,40 @@ pub async fn list(State(app): State<Arc<App>>, MaybeCaller(caller): MaybeCaller)
     Ok(page(caller.as_ref(), "Collections", body))
 }
 
+/// What the page before did.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Done {
+    done: Option<String>,
+}
+
 /// One.
 pub async fn show(
     State(app): State<Arc<App>>,
     Path((owner, slug)): Path<(String, String)>,
     MaybeCaller(caller): MaybeCaller,
+    Asked(asked): Asked<Done>,
 ) -> Result<Response> {
     let (c, items) = collection::get(&app, &owner, &slug).await?;
+    let follows = match &caller {
+        Some(caller) => collection::followed(&app, caller).await?.iter().any(|f| f.id == c.id),
+        None => false,
+    };
+    let address = format!("/collections/{owner}/{slug}");
     let body = html! {
+        (notice(asked.done.as_deref()))
         h1 { (c.title) }
         p.soft { (c.description) }
-        p.small.soft { "by " (c.owner) @if c.curated { " · chosen by the house" } }
-        @if caller.is_some() && !items.is_empty() {
-            form method="post" action={ "/collections/" (owner) "/" (slug) "/install" } { button { "Install all" } }
+        p.small.soft { "by " (c.owner) @if c.curated { " · chosen by the house" }
+            @if c.followers > 0 { " · followed by " (count(c.followers)) } }
+        @if caller.is_some() {
+            div.actions {
+                @if !items.is_empty() { form method="post" action={ (address) "/install" } { button { "Install all" } } }
+                form method="post" action={ (address) "/follow" } {
+                    @if follows { button.plain name="follow" value="false" { "Follow no longer" } }
+                    @else { button.plain name="follow" value="true" { "Follow" } }
+                }
+            }
         }
         h2 { (items.len()) " agents" }
         ul.grid { @for item in &items { (card(&item.agent)) } }
@@ -48,6 +71,24 @@ pub async fn show(
         }
     };
     Ok(page(caller.as_ref(), &c.title, body))
+}
+
+/// What the button Follow sends.
+#[derive(Debug, Deserialize)]
+pub struct Follow {
+    follow: bool,
+}
+
+/// The button Follow.
+pub async fn follow(
+    State(app): State<Arc<App>>,
+    Path((owner, slug)): Path<(String, String)>,
+    caller: Caller,
+    Sent(form): Sent<Follow>,
+) -> Result<Response> {
+    collection::follow(&app, &caller, &owner, &slug, form.follow).await?;
+    let done = if form.follow { "followed" } else { "unfollowed" };
+    Ok(go(&format!("/collections/{owner}/{slug}?done={done}")))
 }
 
 /// The button Install all.

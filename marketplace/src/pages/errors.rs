@@ -10,12 +10,19 @@ use maud::html;
 
 use super::layout::{go, page};
 use crate::app::{App, REQUEST_TIMEOUT};
+use crate::payments::Stripe;
 use crate::problem::Problem;
 
-/// No scripts but ours, no frames, no forms to elsewhere but Stripe's checkout.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' https: data:; \
-                      connect-src 'self'; form-action 'self' https://checkout.stripe.com; frame-ancestors 'none'; \
-                      base-uri 'none'";
+/// No scripts but ours, no frames, no forms to elsewhere but Stripe's pages: a browser asks the policy also about the address
+/// that a form is sent on to.
+pub fn policy(stripe: Option<&Stripe>) -> HeaderValue {
+    let pages = stripe.map(Stripe::pages).unwrap_or_default();
+    let text = format!(
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' https: data:; connect-src 'self'; \
+         form-action 'self' {pages}; frame-ancestors 'none'; base-uri 'none'"
+    );
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
 
 /// For paths that are not there.
 pub async fn not_found(uri: Uri) -> Problem {
@@ -23,7 +30,7 @@ pub async fn not_found(uri: Uri) -> Problem {
 }
 
 /// Bounds the time of a request, adds safe headers, and shows problems to people as pages.
-pub async fn dress(State(_): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_string();
     let for_programs = ["/api/", "/v0.1/", "/packages/", "/webhooks/"].iter().any(|p| path.starts_with(p));
     let accepts = request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
@@ -46,8 +53,8 @@ pub async fn dress(State(_): State<Arc<App>>, request: Request, next: Next) -> R
     add(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     add(header::REFERRER_POLICY, "same-origin");
     if !for_programs {
-        add(header::CONTENT_SECURITY_POLICY, POLICY);
         add(header::CACHE_CONTROL, "no-cache, private");
+        headers.insert(header::CONTENT_SECURITY_POLICY, app.policy.clone());
     }
     response
 }

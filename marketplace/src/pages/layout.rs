@@ -110,12 +110,17 @@ pub fn card(card: &Card) -> Markup {
     }
 }
 
+/// A category's sign.
+pub fn icon(category: &Category) -> Markup {
+    html! { svg.icon viewBox="0 0 24 24" aria-hidden="true" { path d=(category.icon) {} } }
+}
+
 /// Links to an agent's categories.
 pub fn categories(card: &Card) -> Markup {
     let known = card.categories.iter().filter_map(|slug| Category::of(slug).ok());
     html! {
         ul.chips {
-            @for c in known { li { a.chip href={ "/categories/" (c.slug) } { (c.icon) " " (c.title) } } }
+            @for c in known { li { a.chip href={ "/categories/" (c.slug) } { (c.title) } } }
             @for tag in &card.tags { li { a.chip href={ "/search?tag=" (tag) } { "#" (tag) } } }
         }
     }
@@ -132,6 +137,9 @@ pub fn notice(done: Option<&str>) -> Markup {
         "reviewed" => "Thank you: your review is on the page.",
         "deleted" => "Deleted.",
         "saved" => "Saved.",
+        "followed" => "You get a letter when something new is in it, once a day at most.",
+        "unfollowed" => "You follow it no longer.",
+        "cancelled" => "Cancelled: it ends with what is paid.",
         "voted" => "Thank you.",
         "reported" => "Thank you: a moderator will look at it.",
         "decided" => "Decided; the publisher gets a letter.",

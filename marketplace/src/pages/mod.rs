@@ -7,6 +7,7 @@ mod collections;
 mod errors;
 mod layout;
 mod moderation;
+mod oidc;
 mod publishing;
 mod selling;
 
@@ -17,7 +18,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::routing::{get, post};
 
-pub use self::errors::{dress, not_found};
+pub use self::errors::{dress, encoded, not_found, policy};
 use crate::app::App;
 
 /// All pages; `uploads_max` bounds the body of an upload.
@@ -36,7 +37,10 @@ pub fn router(uploads_max: usize) -> Router<Arc<App>> {
         .route("/collections", get(collections::list))
         .route("/collections/{owner}/{slug}", get(collections::show))
         .route("/collections/{owner}/{slug}/install", post(collections::install))
+        .route("/collections/{owner}/{slug}/follow", post(collections::follow))
         .route("/sign-in", get(account::sign_in_form).post(account::sign_in))
+        .route("/sign-in/oidc", get(oidc::begin))
+        .route(crate::oidc::CALLBACK, get(oidc::finish))
         .route("/sign-up", get(account::sign_up_form).post(account::sign_up))
         .route("/sign-out", post(account::sign_out))
         .route("/account", get(account::show))

@@ -14,7 +14,7 @@ use crate::accounts::Caller;
 use crate::api::{Asked, NewRefund, NewSeats, Sent};
 use crate::app::App;
 use crate::clock::date;
-use crate::payments::{self, NewPrice, Revenue};
+use crate::payments::{self, NewPrice, Order, Revenue};
 use crate::problem::Result;
 use crate::search::{Card, money};
 use crate::usage::{self, AgentUsage};
@@ -30,6 +30,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/checkout/{order}", get(checkout))
         .route("/account/plan", get(plan).post(buy_plan))
         .route("/account/seats", post(seat))
+        .route("/account/orders/{id}/cancel", post(cancel))
 }
 
 /// What the page before did.
@@ -125,10 +126,24 @@ async fn plan(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Asked<D
         } } }
         h2 { "Orders" }
         @if orders.is_empty() { p.soft { "None." } } @else { div.panel.scroll { table { tbody { @for o in &orders { tr {
-            td.soft { (date(o.created_at)) } td { (money(o.amount_minor, &o.currency)) } td { (o.kind.replace('_', " ")) } td { (o.state) }
+            td.soft { (date(o.created_at)) } td { (bought(&app, o)) } td { (money(o.amount_minor, &o.currency)) }
+            td { (o.kind.replace('_', " ")) } td { (o.state) }
+            td { @if o.renews() { form method="post" action={ "/account/orders/" (o.id) "/cancel" } { button.danger { "Cancel" } } }
+                @else if let Some(at) = o.ends_at { span.soft { "ends " (date(at)) } } }
         } } } } } }
     };
     Ok(page(Some(&caller), "Plan", body))
+}
+
+/// What an order is for.
+fn bought(app: &App, order: &Order) -> String {
+    let card = order.agent_id.as_ref().and_then(|id| app.catalogue.now().with_id(id));
+    card.map_or_else(|| order.tier.clone().unwrap_or_default(), |card| card.title.clone())
+}
+
+async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>, caller: Caller) -> Result<Response> {
+    payments::cancel(&app, &caller, &id).await?;
+    Ok(go("/account/plan?done=cancelled"))
 }
 
 async fn buy_plan(State(app): State<Arc<App>>, caller: Caller, Sent(new): Sent<NewSeats>) -> Result<Response> {

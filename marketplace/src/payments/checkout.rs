@@ -42,13 +42,25 @@ pub struct Order {
     pub currency: String,
     /// open, paid, refunded, disputed, lost or expired.
     pub state: String,
+    /// Of a subscription, as Stripe says: trialing, active, past_due, canceled, ...
+    pub subscription: Option<String>,
+    /// When a subscription that was cancelled ends; milliseconds since 1970.
+    pub ends_at: Option<i64>,
     /// Milliseconds since 1970.
     pub created_at: i64,
 }
 
 impl Order {
     const SELECT: &'static str =
-        "SELECT id, agent_id, tier, kind, amount_minor, currency, state, created_at FROM orders";
+        "SELECT o.id, o.agent_id, o.tier, o.kind, o.amount_minor, o.currency, o.state, o.created_at,
+         s.status, CASE WHEN s.ends = 1 THEN s.period_end END AS ends_at
+         FROM orders o LEFT JOIN subscriptions s ON s.id = o.subscription";
+
+    /// Goes on until somebody cancels it.
+    pub fn renews(&self) -> bool {
+        let alive = self.subscription.as_deref().is_some_and(|s| ["active", "trialing", "past_due"].contains(&s));
+        alive && self.ends_at.is_none()
+    }
 
     fn of(row: &AnyRow) -> Result<Self> {
         Ok(Self {
@@ -59,6 +71,8 @@ impl Order {
             amount_minor: db::number(row, "amount_minor")?,
             currency: db::text(row, "currency")?,
             state: db::text(row, "state")?,
+            subscription: db::text_or_null(row, "status")?,
+            ends_at: db::number_or_null(row, "ends_at")?,
             created_at: db::number(row, "created_at")?,
         })
     }
@@ -195,6 +209,7 @@ async fn open_order(app: &App, buyer: &Account, sale: &Purchase<'_>) -> Result<S
     .bind(now)
     .execute(tx.on())
     .await?;
+    audit::write(&mut tx, now, &buyer.id, "order.begun", &id, "").await?;
     tx.commit().await?;
     Ok(id)
 }
@@ -242,17 +257,39 @@ fn form(app: &App, buyer: &Account, sale: &Purchase<'_>, order: &str) -> Vec<(&'
 
 /// The caller's orders, newest first.
 pub async fn orders(app: &App, caller: &Caller) -> Result<Vec<Order>> {
-    let sql = format!("{} WHERE account_id = $1 ORDER BY id DESC LIMIT 200", Order::SELECT);
+    let sql = format!("{} WHERE o.account_id = $1 ORDER BY o.id DESC LIMIT 200", Order::SELECT);
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&caller.account.id).fetch_all(app.db.read()).await?;
     rows.iter().map(Order::of).collect()
 }
 
 /// One order of the caller's.
 pub async fn order(app: &App, caller: &Caller, id: &str) -> Result<Order> {
-    let sql = format!("{} WHERE account_id = $1 AND id = $2", Order::SELECT);
+    let sql = format!("{} WHERE o.account_id = $1 AND o.id = $2", Order::SELECT);
     let row =
         sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&caller.account.id).bind(id).fetch_optional(app.db.read()).await?;
     Order::of(&row.ok_or_else(|| Problem::not_found(format!("you have no order {id}")))?)
+}
+
+/// Cancels a subscription of the caller's: it ends with what is paid, as Stripe will tell.
+///
+/// *Errors*: 404 for what is not the caller's, or is over or cancelled already.
+pub async fn cancel(app: &App, caller: &Caller, order: &str) -> Result<()> {
+    caller.needs_session()?;
+    app.limits.take(Limit::Write, &caller.account.id)?;
+    let row: Option<(String,)> = sqlx::query_as(
+        "SELECT s.id FROM orders o JOIN subscriptions s ON s.id = o.subscription
+         WHERE o.id = $1 AND o.account_id = $2 AND s.ends = 0 AND s.status IN ('active', 'trialing', 'past_due')",
+    )
+    .bind(order)
+    .bind(&caller.account.id)
+    .fetch_optional(app.db.read())
+    .await?;
+    let (id,) = row.ok_or_else(|| Problem::not_found(format!("no subscription {order} of yours that goes on")))?;
+    let form = [("cancel_at_period_end", "true".to_string())];
+    stripe(app)?.post(&format!("subscriptions/{id}"), &form, &format!("order-{order}-cancel")).await?;
+    let mut tx = app.db.begin().await?;
+    audit::write(&mut tx, app.clock.now_ms(), &caller.account.id, "order.cancelled", order, &id).await?;
+    tx.commit().await
 }
 
 /// One payment for an agent of the caller's.

@@ -187,9 +187,11 @@ pub(super) async fn subscription(app: &App, tx: &mut Tx, object: &Value) -> Resu
         .bind(id)
         .fetch_optional(tx.on())
         .await?;
+    let ends = object.pointer("/cancel_at_period_end").and_then(Value::as_bool).unwrap_or_default();
     sqlx::query(
-        "INSERT INTO subscriptions (id, order_id, status, seats, period_end, as_of) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (id) DO UPDATE SET status = $3, seats = $4, period_end = $5, as_of = $6",
+        "INSERT INTO subscriptions (id, order_id, status, seats, period_end, as_of, ends)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (id) DO UPDATE SET status = $3, seats = $4, period_end = $5, as_of = $6, ends = $7",
     )
     .bind(id)
     .bind(order)
@@ -197,6 +199,7 @@ pub(super) async fn subscription(app: &App, tx: &mut Tx, object: &Value) -> Resu
     .bind(seats)
     .bind(number(object, "/current_period_end") * SECOND_MS)
     .bind(app.clock.now_ms())
+    .bind(i64::from(ends))
     .execute(tx.on())
     .await?;
     sqlx::query("UPDATE orders SET subscription = $1, seats = $2 WHERE id = $3")

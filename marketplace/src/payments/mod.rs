@@ -15,7 +15,7 @@ mod seats;
 mod stripe;
 mod webhook;
 
-pub use self::checkout::{Checkout, Order, Sale, buy, buy_seats, onboard, order, orders, refund, sales};
+pub use self::checkout::{Checkout, Order, Sale, buy, buy_seats, cancel, onboard, order, orders, refund, sales};
 pub use self::ledger::{Revenue, balances, revenue};
 pub use self::price::{NewPrice, check_entitled, set as set_price};
 pub use self::seats::{Seats, give as give_seat, seats, take as take_seat};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::accounts::{Caller, by_handle};
+use crate::accounts::{Caller, audit, by_handle};
 use crate::app::App;
 use crate::db::Tx;
 use crate::problem::{Problem, Result};
@@ -114,6 +114,7 @@ pub async fn give(app: &App, caller: &Caller, handle: &str) -> Result<()> {
     .execute(tx.on())
     .await?;
     settle(app, &mut tx, &caller.account.id).await?;
+    audit::write(&mut tx, app.clock.now_ms(), &caller.account.id, "seat.given", handle, "").await?;
     tx.commit().await
 }
 
@@ -131,5 +132,6 @@ pub async fn take(app: &App, caller: &Caller, handle: &str) -> Result<()> {
         return Err(Problem::not_found(format!("{handle} has none of your seats")));
     }
     sqlx::query("UPDATE accounts SET tier = 'free' WHERE id = $1").bind(&member.id).execute(tx.on()).await?;
+    audit::write(&mut tx, app.clock.now_ms(), &caller.account.id, "seat.taken", handle, "").await?;
     tx.commit().await
 }

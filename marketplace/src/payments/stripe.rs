@@ -46,6 +46,14 @@ impl Stripe {
         &self.webhook_secret
     }
 
+    /// Where its pages for people are, as a content security policy names them.
+    pub fn pages(&self) -> String {
+        if self.base_url == config::STRIPE_URL {
+            return "https://checkout.stripe.com https://connect.stripe.com".to_string();
+        }
+        reqwest::Url::parse(&self.base_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+
     /// Reads an object.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let request = || self.client.get(format!("{}/v1/{path}", self.base_url));

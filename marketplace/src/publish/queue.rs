@@ -87,6 +87,13 @@ pub async fn waiting(app: &App, caller: &Caller) -> Result<Vec<Waiting>> {
 ///
 /// *Errors*: 400 without a reason where one is needed, 404, 409 if another decided meanwhile.
 pub async fn decide(app: &App, caller: &Caller, id: &str, decision: &Decision) -> Result<()> {
+    decide_unlisted(app, caller, id, decision).await?;
+    app.catalogue.refresh().await?;
+    Ok(())
+}
+
+/// As [`decide`]; lists show it within a second.
+pub async fn decide_unlisted(app: &App, caller: &Caller, id: &str, decision: &Decision) -> Result<()> {
     caller.needs(Scope::Moderate)?;
     caller.needs_role(Role::Moderator)?;
     let now = app.clock.now_ms();
@@ -149,9 +156,7 @@ pub async fn decide(app: &App, caller: &Caller, id: &str, decision: &Decision) -
     };
     mail::queue_for(&mut tx, now, &db::text(&row, "submitted_by")?, &format!("{agent} {version}: {state}"), &text)
         .await?;
-    tx.commit().await?;
-    app.catalogue.refresh().await?;
-    Ok(())
+    tx.commit().await
 }
 
 /// Lists the agent; what its page says comes from the newest version of the channel latest.

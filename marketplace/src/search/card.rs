@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use utoipa::ToSchema;
 
+use super::text::words;
+use crate::catalogue::CATEGORIES;
 use crate::db;
 use crate::problem::Result;
 
@@ -86,9 +88,40 @@ pub struct Card {
     pub publisher: String,
     #[serde(skip)]
     pub(super) readme: String,
+    /// What searches compare, computed once.
+    #[serde(skip)]
+    pub(super) keys: Keys,
     /// The agent's number in this process: what the text index knows it by.
     #[serde(skip)]
     pub(super) slot: u64,
+}
+
+/// What searches compare of a card.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Keys {
+    /// `namespace/name`.
+    pub full_name: String,
+    /// The title in lower case.
+    pub title: String,
+    /// The title's words, as the index has them.
+    pub title_words: String,
+    /// A bit for each category.
+    pub categories: u16,
+    /// ln(1 + installs).
+    pub installs_ln: f64,
+}
+
+impl Keys {
+    fn of(card: &Card) -> Self {
+        let bit = |slug: &String| CATEGORIES.iter().position(|c| c.slug == slug).map_or(0, |i| 1 << i);
+        Self {
+            full_name: card.full_name(),
+            title: card.title.to_lowercase(),
+            title_words: words(&card.title).join(" "),
+            categories: card.categories.iter().map(bit).fold(0, |all, bit| all | bit),
+            installs_ln: (card.installs as f64).ln_1p(),
+        }
+    }
 }
 
 impl Card {
@@ -100,7 +133,7 @@ impl Card {
          FROM agents a JOIN namespaces n ON n.name = a.namespace JOIN accounts o ON o.id = n.owner_id";
 
     pub(super) fn of(row: &AnyRow) -> Result<Self> {
-        Ok(Self {
+        let mut card = Self {
             id: db::text(row, "id")?,
             namespace: db::text(row, "namespace")?,
             name: db::text(row, "name")?,
@@ -125,7 +158,10 @@ impl Card {
             publisher: db::text(row, "display_name")?,
             slot: 0,
             readme: crate::catalogue::summary_of(&db::text(row, "readme")?, 2_000),
-        })
+            keys: Keys::default(),
+        };
+        card.keys = Keys::of(&card);
+        Ok(card)
     }
 
     /// `namespace/name`.

@@ -20,12 +20,26 @@ const OVERLAP_MS: i64 = 10_000;
 pub struct Snapshot {
     /// In no order.
     pub cards: Vec<Arc<Card>>,
-    pub(super) by_name: HashMap<String, usize>,
-    by_id: HashMap<String, usize>,
+    /// Where each is; the same as before as long as agents only change.
+    places: Arc<Places>,
     /// The mean of all reviews' stars.
     pub rating_mean: f64,
-    pub(super) installs_max: i64,
+    pub(super) installs_max_ln: f64,
     pub(super) text: TextReader,
+}
+
+/// Where each agent is among the cards.
+#[derive(Debug)]
+struct Places {
+    by_name: HashMap<String, usize>,
+    by_id: HashMap<String, usize>,
+}
+
+impl Places {
+    fn of(cards: &[Arc<Card>]) -> Arc<Self> {
+        let index = |key: fn(&Card) -> String| cards.iter().enumerate().map(|(i, c)| (key(c), i)).collect();
+        Arc::new(Self { by_name: index(Card::full_name), by_id: index(|c| c.id.clone()) })
+    }
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -35,15 +49,14 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    fn new(cards: Vec<Arc<Card>>, text: TextReader) -> Self {
-        let index = |key: fn(&Card) -> String| cards.iter().enumerate().map(|(i, c)| (key(c), i)).collect();
+    fn new(cards: Vec<Arc<Card>>, places: Arc<Places>, text: TextReader) -> Self {
         let (stars, count) = cards.iter().fold((0, 0), |(s, n), c| (s + c.stars_sum, n + c.review_count));
+        let installs_max = cards.iter().map(|c| c.installs).max().unwrap_or_default();
         Self {
-            by_name: index(Card::full_name),
-            by_id: index(|c| c.id.clone()),
             rating_mean: if count == 0 { 3.5 } else { stars as f64 / count as f64 },
-            installs_max: cards.iter().map(|c| c.installs).max().unwrap_or_default(),
+            installs_max_ln: (installs_max as f64 + 100.0).ln_1p(),
             cards,
+            places,
             text,
         }
     }
@@ -51,13 +64,13 @@ impl Snapshot {
     /// The listed agent `namespace/name`.
     pub fn named(&self, namespace: &str, name: &str) -> Result<Arc<Card>> {
         let full = format!("{namespace}/{name}");
-        let found = self.by_name.get(&full).and_then(|i| self.cards.get(*i)).cloned();
+        let found = self.places.by_name.get(&full).and_then(|i| self.cards.get(*i)).cloned();
         found.ok_or_else(|| Problem::not_found(format!("no agent '{full}'; search at /search")))
     }
 
     /// The listed agent of an id.
     pub fn with_id(&self, id: &str) -> Option<Arc<Card>> {
-        self.by_id.get(id).and_then(|i| self.cards.get(*i)).cloned()
+        self.places.by_id.get(id).and_then(|i| self.cards.get(*i)).cloned()
     }
 }
 
@@ -84,7 +97,7 @@ impl Catalogue {
     /// Reads everything.
     pub async fn open(db: Db, clock: Clock, weights: Weights) -> Result<Self> {
         let text = TextIndex::new()?;
-        let current = RwLock::new(Arc::new(Snapshot::new(Vec::new(), text.reader())));
+        let current = RwLock::new(Arc::new(Snapshot::new(Vec::new(), Places::of(&[]), text.reader())));
         let work = Mutex::new(Work { text, changed_at: i64::MIN + OVERLAP_MS, slots: 0 });
         let catalogue = Self { db, clock, weights, current, work };
         catalogue.refresh().await?;
@@ -139,10 +152,18 @@ impl Catalogue {
         if !gone.is_empty() || changed.values().any(|c| text_of(&c)) {
             work.text.replace(&gone, changed.values().filter(text_of))?;
         }
-        let kept = old.cards.iter().filter(|c| !gone.contains(&c.slot) && !changed.contains_key(&c.id)).cloned();
-        let mut cards: Vec<Arc<Card>> = kept.collect();
-        cards.extend(changed.into_values().map(Arc::new));
-        self.set(rated(cards, work.text.reader()));
+        let mut cards = old.cards.clone();
+        for (id, card) in changed {
+            let card = Arc::new(card);
+            match old.places.by_id.get(&id).and_then(|i| cards.get_mut(*i)) {
+                Some(place) => *place = card,
+                None => cards.push(card),
+            }
+        }
+        cards.retain(|c| gone.is_empty() || !gone.contains(&c.slot));
+        let same = gone.is_empty() && cards.len() == old.cards.len();
+        let places = if same { old.places.clone() } else { Places::of(&cards) };
+        self.set(rated(Snapshot::new(cards, places, work.text.reader())));
         Ok(count)
     }
 
@@ -166,14 +187,13 @@ impl Catalogue {
             if trending == card.trending { card.clone() } else { Arc::new(Card { trending, ..Card::clone(card) }) }
         };
         let cards = old.cards.iter().map(of).collect();
-        self.set(Snapshot::new(cards, old.text.clone()));
+        self.set(Snapshot::new(cards, old.places.clone(), old.text.clone()));
         Ok(())
     }
 }
 
 /// A snapshot whose cards have their Bayesian ratings.
-fn rated(cards: Vec<Arc<Card>>, text: TextReader) -> Snapshot {
-    let mut snapshot = Snapshot::new(cards, text);
+fn rated(mut snapshot: Snapshot) -> Snapshot {
     let mean = snapshot.rating_mean;
     for card in &mut snapshot.cards {
         let rating = bayesian(card.stars_sum, card.review_count, mean);

@@ -140,10 +140,12 @@ struct Seek {
     id: String,
 }
 
+/// An agent that fits, with what its place is made of.
 struct Ranked<'a> {
     card: &'a Arc<Card>,
     value: f64,
-    explanation: Explanation,
+    text: f64,
+    exact: f64,
 }
 
 fn before(a: &Ranked<'_>, b: &Ranked<'_>) -> Ordering {
@@ -157,39 +159,47 @@ impl Catalogue {
     pub fn search(&self, query: &Query) -> Result<Page> {
         check(query)?;
         let snapshot = self.now();
-        let sort = query.sort.unwrap_or_default();
-        let (matching, facets) = self.matching(&snapshot, query, sort)?;
-        let mut ranked = matching;
-        ranked.sort_unstable_by(before);
+        let (sort, now) = (query.sort.unwrap_or_default(), self.clock.now_ms());
+        let (mut ranked, facets) = self.matching(&snapshot, query, sort, now)?;
         let total = ranked.len();
-        let exact_match = ranked.first().is_some_and(|r| r.explanation.exact_name > 0.0);
-        let start = match &query.seek {
-            None => 0,
-            Some(text) => {
-                let seek = seek_of(text, sort)?;
-                ranked.partition_point(|r| {
-                    seek.value.total_cmp(&r.value).then_with(|| r.card.id.cmp(&seek.id)) != Ordering::Greater
-                })
-            }
-        };
+        let exact_match = ranked.iter().min_by(|a, b| before(a, b)).is_some_and(|first| first.exact > 0.0);
+        if let Some(text) = &query.seek {
+            let seek = seek_of(text, sort)?;
+            let after = |r: &Ranked<'_>| seek.value.total_cmp(&r.value).then_with(|| r.card.id.cmp(&seek.id)).is_gt();
+            ranked.retain(after);
+        }
         let per_page = query.per_page.unwrap_or(PER_PAGE);
-        let more = total > start + per_page;
-        let page: Vec<Ranked<'_>> = ranked.into_iter().skip(start).take(per_page).collect();
-        let next = page.last().filter(|_| more).map(|last| {
+        let more = ranked.len() > per_page;
+        if more {
+            // Only the page is put in order.
+            ranked.select_nth_unstable_by(per_page, before);
+            ranked.truncate(per_page);
+        }
+        ranked.sort_unstable_by(before);
+        let next = ranked.last().filter(|_| more).map(|last| {
             let seek = Seek { sort, value: last.value, id: last.card.id.clone() };
             secret::base64_url(serde_json::to_string(&seek).unwrap_or_default().as_bytes())
         });
         let explain = query.explain == Some(1);
-        let hit = |r: Ranked<'_>| Hit { card: r.card.clone(), explanation: explain.then_some(r.explanation) };
-        Ok(Page { total, exact_match, agents: page.into_iter().map(hit).collect(), next, facets })
+        let hit = |r: &Ranked<'_>| {
+            let explanation = || self.weights.score(r.card, r.text, r.exact, snapshot.installs_max_ln, now);
+            Hit { card: r.card.clone(), explanation: explain.then(explanation) }
+        };
+        Ok(Page { total, exact_match, agents: ranked.iter().map(hit).collect(), next, facets })
     }
 
-    fn matching<'a>(&self, snapshot: &'a Snapshot, query: &Query, sort: Sort) -> Result<(Vec<Ranked<'a>>, Facets)> {
+    fn matching<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        query: &Query,
+        sort: Sort,
+        now: i64,
+    ) -> Result<(Vec<Ranked<'a>>, Facets)> {
         let words = words(&query.q);
-        let name = query.q.trim().to_lowercase();
+        let searched = Searched { name: query.q.trim().to_lowercase(), words: words.join(" ") };
         let scores = if words.is_empty() { None } else { Some(snapshot.text.scores(&words)?) };
+        let category = query.category.as_ref().and_then(|slug| CATEGORIES.iter().position(|c| c.slug == slug));
         let (mut ranked, mut counts) = (Vec::new(), Counts::default());
-        let now = self.clock.now_ms();
         for card in &snapshot.cards {
             let text = match &scores {
                 None => 0.0,
@@ -198,32 +208,43 @@ impl Catalogue {
                     _ => continue,
                 },
             };
-            let fits = Fits::of(query, card);
+            let fits = Fits::of(query, category, card);
             fits.count(card, &mut counts);
             if !fits.all() {
                 continue;
             }
-            let exact = if name.is_empty() { 0.0 } else { named(card, &name, &words) };
-            let explanation = self.weights.score(card, text, exact, snapshot.installs_max, now);
+            let exact = searched.named(card);
             let value = match sort {
-                Sort::Relevance => explanation.score,
+                Sort::Relevance => self.weights.score(card, text, exact, snapshot.installs_max_ln, now).score,
                 Sort::Installs => card.installs as f64,
                 Sort::Rating => card.rating,
                 Sort::Trending => card.trending,
                 Sort::Newest => card.published_at as f64,
             };
-            ranked.push(Ranked { card, value, explanation });
+            ranked.push(Ranked { card, value, text, exact });
         }
         Ok((ranked, counts.facets()))
     }
 }
 
-/// How much `name` is the agent's: 1 to the letter, a little less without marks and blanks.
-fn named(card: &Card, name: &str, searched: &[String]) -> f64 {
-    if card.name == name || card.full_name() == name || card.title.to_lowercase() == name {
-        return 1.0;
+/// What was searched for, in the forms that a name can have.
+struct Searched {
+    name: String,
+    words: String,
+}
+
+impl Searched {
+    /// How much it is the agent's name: 1 to the letter, a little less without marks and blanks.
+    fn named(&self, card: &Card) -> f64 {
+        let (name, keys) = (&self.name, &card.keys);
+        if name.is_empty() {
+            return 0.0;
+        }
+        if card.name == *name || keys.full_name == *name || keys.title == *name {
+            return 1.0;
+        }
+        if keys.title_words == self.words { 0.8 } else { 0.0 }
     }
-    if words(&card.title) == searched { 0.8 } else { 0.0 }
 }
 
 const PRICES: [&str; 3] = ["free", "one_time", "subscription"];
@@ -259,9 +280,9 @@ struct Fits {
 }
 
 impl Fits {
-    fn of(query: &Query, card: &Card) -> Self {
+    fn of(query: &Query, category: Option<usize>, card: &Card) -> Self {
         Self {
-            category: query.category.as_ref().is_none_or(|c| card.categories.contains(c)),
+            category: category.is_none_or(|i| card.keys.categories & 1 << i != 0),
             price: query.price.is_none_or(|p| p.name() == card.price.kind),
             rating: query.min_rating.is_none_or(|r| card.review_count > 0 && card.rating >= r),
             rest: query.tag.as_ref().is_none_or(|t| card.tags.contains(t))
@@ -278,11 +299,8 @@ impl Fits {
             return;
         }
         if self.price && self.rating {
-            for category in &card.categories {
-                let place = CATEGORIES.iter().position(|c| c.slug == category);
-                if let Some(count) = place.and_then(|i| counts.categories.get_mut(i)) {
-                    *count += 1;
-                }
+            for (i, count) in counts.categories.iter_mut().enumerate() {
+                *count += usize::from(card.keys.categories & 1 << i != 0);
             }
         }
         if self.category && self.rating {

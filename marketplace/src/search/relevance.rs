@@ -66,14 +66,14 @@ pub(super) fn trending(last_7_days: i64, before_28_days: i64) -> f64 {
 }
 
 impl Weights {
-    /// The score of `card`; `text` is in [0, 1], `installs_max` the most of any agent.
-    pub(super) fn score(&self, card: &Card, text: f64, exact: f64, installs_max: i64, now: i64) -> Explanation {
+    /// The score of `card`; `text` is in [0, 1], `installs_max_ln` the most of any agent as a logarithm.
+    pub(super) fn score(&self, card: &Card, text: f64, exact: f64, installs_max_ln: f64, now: i64) -> Explanation {
         let age_days = (now - card.changed_at).max(0) as f64 / DAY_MS as f64;
         let part = Explanation {
             score: 0.0,
             text: self.text * text,
             rating: self.rating * (card.rating / 5.0),
-            installs: self.installs * ((card.installs as f64).ln_1p() / (installs_max as f64 + 100.0).ln_1p()),
+            installs: self.installs * (card.keys.installs_ln / installs_max_ln),
             freshness: self.freshness * (-age_days / 180.0).exp2(),
             exact_name: self.exact_name * exact,
         };

@@ -1,9 +1,13 @@
 //! The text index: words of name, title, tags, summary and readme, found also when they are misspelt or not yet finished.
 
-use tantivy::collector::TopDocs;
+use tantivy::collector::{Collector, SegmentCollector};
+use tantivy::columnar::Column;
 use tantivy::query::{BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query, TermQuery};
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TEXT};
-use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
+use tantivy::{
+    DocId, Index, IndexReader, IndexWriter, ReloadPolicy, Score, Searcher, SegmentOrdinal, SegmentReader,
+    TantivyDocument, Term,
+};
 
 use super::Card;
 use crate::problem::{Problem, Result};
@@ -12,7 +16,6 @@ use crate::problem::{Problem, Result};
 const WRITER_BYTES: usize = 20 << 20;
 /// Words of a search; the rest is ignored.
 const WORDS_MAX: usize = 12;
-const HITS_MAX: usize = 20_000;
 
 /// Words of the index and what a word in each field is worth.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +113,9 @@ fn typos(word: &str) -> u8 {
     }
 }
 
+/// Agents that have a word as it is written from which on it is taken to be written right.
+const RIGHT_DOCUMENTS: u64 = 10;
+
 impl TextReader {
     /// The score of each agent that has all `words`, by slot, 0 where it has not; the best has 1. If none has all, those that
     /// have some.
@@ -122,37 +128,27 @@ impl TextReader {
     }
 
     fn run(&self, words: &[String], occur: Occur) -> Result<Vec<f32>> {
-        let parts = words.iter().map(|word| (occur, self.one_word(word))).collect();
         let searcher = self.reader.searcher();
-        let top = TopDocs::with_limit(HITS_MAX).order_by_score();
-        let found = searcher.search(&BooleanQuery::new(parts), &top).map_err(broken)?;
-        let best = found.first().map_or(1.0, |(score, _)| *score).max(f32::MIN_POSITIVE);
-        let columns = searcher.segment_readers().iter().map(|s| s.fast_fields().u64("slot"));
-        let columns = columns.collect::<tantivy::Result<Vec<_>>>().map_err(broken)?;
-        let mut scores = Vec::new();
-        for (score, address) in found {
-            let column = columns.get(address.segment_ord as usize);
-            let Some(slot) = column.and_then(|c| c.first(address.doc_id)) else { continue };
-            let slot = usize::try_from(slot).unwrap_or_default();
-            if scores.len() <= slot {
-                scores.resize(slot + 1, 0.0);
-            }
-            if let Some(place) = scores.get_mut(slot) {
-                *place = score / best;
-            }
-        }
+        let parts = words.iter().map(|word| Ok((occur, self.one_word(&searcher, word)?)));
+        let parts = parts.collect::<tantivy::Result<Vec<_>>>().map_err(broken)?;
+        let mut scores = searcher.search(&BooleanQuery::new(parts), &BySlot).map_err(broken)?;
+        let best = scores.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        scores.iter_mut().for_each(|score| *score /= best);
         Ok(scores)
     }
 
-    /// A word as it stands counts by how rare it is; begun or misspelt, a fixed little.
-    fn one_word(&self, word: &str) -> Box<dyn Query> {
+    /// A word as it stands counts by how rare it is; begun or misspelt, a fixed little. Words that many agents have are not
+    /// misspelt: looking for others near them would cost the most where it is needed the least.
+    fn one_word(&self, searcher: &Searcher, word: &str) -> tantivy::Result<Box<dyn Query>> {
         let f = self.fields;
         let mut ways: Vec<(Occur, Box<dyn Query>)> = Vec::new();
         let mut add = |query: Box<dyn Query>, boost: f32| {
             ways.push((Occur::Should, Box::new(BoostQuery::new(query, boost))));
         };
+        let mut known = 0;
         for (field, boost) in [(f.name, 4.0), (f.title, 3.0), (f.tags, 2.0), (f.summary, 1.0), (f.readme, 0.3)] {
             let term = Term::from_field_text(field, word);
+            known = known.max(searcher.doc_freq(&term)?);
             add(Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs)), boost);
         }
         if word.chars().count() >= 2 {
@@ -161,11 +157,62 @@ impl TextReader {
             }
         }
         let distance = typos(word);
-        if distance > 0 {
+        if distance > 0 && known < RIGHT_DOCUMENTS {
             for (field, boost) in [(f.name, 1.0), (f.title, 0.8), (f.tags, 0.5), (f.summary, 0.3)] {
                 add(Box::new(FuzzyTermQuery::new(Term::from_field_text(field, word), distance, true)), boost);
             }
         }
-        Box::new(BooleanQuery::new(ways))
+        Ok(Box::new(BooleanQuery::new(ways)))
+    }
+}
+
+/// Collects the scores of all documents by the slot of their agent.
+struct BySlot;
+
+struct Segment {
+    slots: Column<u64>,
+    scores: Vec<f32>,
+}
+
+impl Collector for BySlot {
+    type Fruit = Vec<f32>;
+    type Child = Segment;
+
+    fn for_segment(&self, _: SegmentOrdinal, segment: &SegmentReader) -> tantivy::Result<Segment> {
+        Ok(Segment { slots: segment.fast_fields().u64("slot")?, scores: Vec::new() })
+    }
+
+    fn requires_scoring(&self) -> bool {
+        true
+    }
+
+    fn merge_fruits(&self, segments: Vec<Vec<f32>>) -> tantivy::Result<Vec<f32>> {
+        let mut all: Vec<f32> = Vec::new();
+        for scores in segments {
+            if all.len() < scores.len() {
+                all.resize(scores.len(), 0.0);
+            }
+            // An agent is in one segment.
+            all.iter_mut().zip(scores).for_each(|(place, score)| *place += score);
+        }
+        Ok(all)
+    }
+}
+
+impl SegmentCollector for Segment {
+    type Fruit = Vec<f32>;
+
+    fn collect(&mut self, document: DocId, score: Score) {
+        let slot = self.slots.first(document).and_then(|slot| usize::try_from(slot).ok()).unwrap_or_default();
+        if self.scores.len() <= slot {
+            self.scores.resize(slot + 1, 0.0);
+        }
+        if let Some(place) = self.scores.get_mut(slot) {
+            *place = score;
+        }
+    }
+
+    fn harvest(self) -> Vec<f32> {
+        self.scores
     }
 }

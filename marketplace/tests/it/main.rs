@@ -3,15 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod accounts;
+mod attacks;
+mod browser;
 mod catalogue;
+mod chromium;
 mod events;
 mod installs;
+mod letters;
 mod market;
+mod oidc;
 mod packages;
 mod pages;
 mod payments;
 mod postgres;
 mod publishing;
+mod real_reviews;
 mod reviews;
 mod search;
 mod speed;

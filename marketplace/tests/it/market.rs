@@ -76,6 +76,13 @@ impl Market {
         person
     }
 
+    /// An account that is there, signed in.
+    pub async fn again(&self, handle: &str) -> Person {
+        let person = Person::new(&self.url, handle);
+        person.sign_in(PASSWORD).await.expect(StatusCode::NO_CONTENT);
+        person
+    }
+
     /// A new account with a role; publishers have the namespace of their handle.
     pub async fn person_with(&self, handle: &str, role: Role) -> Person {
         let person = self.person(handle).await;

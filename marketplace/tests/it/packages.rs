@@ -7,10 +7,30 @@ use tar::{EntryType, Header};
 
 use crate::market::{archive, manifest, package};
 
-fn refused(name: &str, package: &[u8], status: u16, words: &str) {
-    let problem = read_package(package, &Uploads::default()).expect_err(name);
-    assert_eq!(problem.status().as_u16(), status, "{name}: {problem}");
-    assert!(problem.detail().contains(words), "{name}: '{problem}' does not say '{words}'");
+/// A package that must not get in, and what its sender is told.
+pub struct Bad {
+    pub name: String,
+    pub bytes: Vec<u8>,
+    pub status: u16,
+    pub words: &'static str,
+}
+
+impl Bad {
+    fn new(name: impl Into<String>, bytes: Vec<u8>, status: u16, words: &'static str) -> Self {
+        Self { name: name.into(), bytes, status, words }
+    }
+
+    fn is_refused(&self) {
+        let Self { name, bytes, status, words } = self;
+        let problem = read_package(bytes, &Uploads::default()).expect_err(name);
+        assert_eq!(problem.status().as_u16(), *status, "{name}: {problem}");
+        assert!(problem.detail().contains(words), "{name}: '{problem}' does not say '{words}'");
+    }
+}
+
+/// All of them.
+pub fn bad_packages() -> Vec<Bad> {
+    [paths(), kinds(), sizes(), damage(), manifests()].into_iter().flatten().collect()
 }
 
 /// A package with one entry of this raw name; the tar crate itself would refuse to write most of them.
@@ -44,6 +64,10 @@ fn a_good_package_is_read() {
 
 #[test]
 fn no_entry_leaves_its_folder() {
+    paths().iter().for_each(Bad::is_refused);
+}
+
+fn paths() -> Vec<Bad> {
     let paths: [&[u8]; 33] = [
         b"../evil",
         b"a/../../evil",
@@ -79,15 +103,19 @@ fn no_entry_leaves_its_folder() {
         b"./",
         b"a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p/q",
     ];
-    for path in paths {
-        let name = String::from_utf8_lossy(path).into_owned();
-        refused(&name, &with_entry(path, EntryType::Regular, None), 400, "entry '");
-    }
+    let bad = |path: &[u8]| {
+        Bad::new(String::from_utf8_lossy(path), with_entry(path, EntryType::Regular, None), 400, "entry '")
+    };
+    paths.into_iter().map(bad).collect()
 }
 
 #[test]
 fn only_files_and_folders_are_taken() {
-    for (kind, target, words) in [
+    kinds().iter().for_each(Bad::is_refused);
+}
+
+fn kinds() -> Vec<Bad> {
+    let all = [
         (EntryType::Symlink, "/etc/passwd", "symbolic link"),
         (EntryType::Symlink, "main.py", "symbolic link"),
         (EntryType::Symlink, "../..", "symbolic link"),
@@ -99,27 +127,32 @@ fn only_files_and_folders_are_taken() {
         (EntryType::GNUSparse, "", ""),
         (EntryType::Continuous, "", "special entry"),
         (EntryType::new(b'Z'), "", "special entry"),
-    ] {
+    ];
+    let bad = |(kind, target, words): (EntryType, &str, &'static str)| {
         let link = Some(target).filter(|t| !t.is_empty());
-        refused(words, &with_entry(b"evil", kind, link), 400, words);
-    }
+        Bad::new(words, with_entry(b"evil", kind, link), 400, words)
+    };
+    all.into_iter().map(bad).collect()
 }
 
 #[test]
 fn sizes_and_numbers_are_bounded() {
-    let bounds = Uploads::default();
-    refused("too large", &vec![0; bounds.package_bytes_max + 1], 413, "at most 20971520 are taken");
+    sizes().iter().for_each(Bad::is_refused);
     let zeros = vec![0; 30 << 20];
-    let bomb = package(&manifest("acme/linter", "1.0.0"), &[("zeros", &zeros)]);
-    assert!(bomb.len() < 200_000);
-    refused("bomb", &bomb, 413, "unpacks to more than is taken");
     let inner = archive(|tar| {
         let mut header = Header::new_gnu();
         header.set_size(zeros.len() as u64);
         tar.append_data(&mut header, "zeros", zeros.as_slice()).unwrap();
     });
     // A bomb within is a file like any other: it is never unpacked here.
-    assert!(read_package(&package(&manifest("acme/linter", "1.0.0"), &[("inner.tar.gz", &inner)]), &bounds).is_ok());
+    let outer = package(&manifest("acme/linter", "1.0.0"), &[("inner.tar.gz", &inner)]);
+    assert!(read_package(&outer, &Uploads::default()).is_ok());
+}
+
+fn sizes() -> Vec<Bad> {
+    let bounds = Uploads::default();
+    let bomb = package(&manifest("acme/linter", "1.0.0"), &[("zeros", &vec![0; 30 << 20])]);
+    assert!(bomb.len() < 200_000);
     let many = archive(|tar| {
         for i in 0..=bounds.entries_max {
             let mut header = Header::new_gnu();
@@ -127,17 +160,16 @@ fn sizes_and_numbers_are_bounded() {
             tar.append_data(&mut header, format!("f{i}"), std::io::empty()).unwrap();
         }
     });
-    refused("entries", &many, 400, "more than 2000 entries");
-    let long = vec![b' '; (64 << 10) + 1];
-    refused("manifest", &archive_of(&[("agent.json", &long)]), 413, "agent.json has 65537 bytes");
-    let long = vec![b'x'; (256 << 10) + 1];
-    refused(
-        "readme",
-        &package(&manifest("a1/b1", "1.0.0"), &[("x/README.md", &long), ("README.MD", b"")]),
-        400,
-        "there twice",
-    );
-    refused("readme", &archive_of(&[("README.md", &long)]), 413, "README.md has 262145 bytes");
+    let (blanks, long) = (vec![b' '; (64 << 10) + 1], vec![b'x'; (256 << 10) + 1]);
+    let twice = package(&manifest("a1/b1", "1.0.0"), &[("x/README.md", &long), ("README.MD", b"")]);
+    vec![
+        Bad::new("too large", vec![0; bounds.package_bytes_max + 1], 413, "at most 20971520 are taken"),
+        Bad::new("bomb", bomb, 413, "unpacks to more than is taken"),
+        Bad::new("entries", many, 400, "more than 2000 entries"),
+        Bad::new("manifest", archive_of(&[("agent.json", &blanks)]), 413, "agent.json has 65537 bytes"),
+        Bad::new("readme twice", twice, 400, "there twice"),
+        Bad::new("readme", archive_of(&[("README.md", &long)]), 413, "README.md has 262145 bytes"),
+    ]
 }
 
 fn archive_of(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -152,12 +184,8 @@ fn archive_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn what_is_damaged_is_told() {
+    damage().iter().for_each(Bad::is_refused);
     let good = package(&manifest("acme/linter", "1.0.0"), &[]);
-    refused("empty", b"", 400, "not gzip");
-    refused("zip", b"PK\x03\x04", 400, "not gzip");
-    refused("plain tar", &[b'a'; 512], 400, "not gzip");
-    refused("cut", &good[..good.len() / 2], 400, "damaged");
-    refused("header alone", &good[..10], 400, "");
     // Any byte changed: refused, or the very same content (bytes of the gzip header that say nothing).
     for at in 0..good.len() {
         let mut bad = good.clone();
@@ -166,17 +194,34 @@ fn what_is_damaged_is_told() {
             assert_eq!(contents.manifest.name, "acme/linter", "byte {at}");
         }
     }
-    refused("no manifest", &archive_of(&[("main.py", b"x")]), 400, "no agent.json at the top");
-    refused("deep manifest", &archive_of(&[("x/agent.json", b"{}")]), 400, "no agent.json at the top");
-    refused("twice", &archive_of(&[("main.py", b"x"), ("MAIN.py", b"y")]), 400, "there twice");
+}
+
+fn damage() -> Vec<Bad> {
+    let good = package(&manifest("acme/linter", "1.0.0"), &[]);
     let text = serde_json::to_vec(&manifest("a1/b1", "1.0.0")).unwrap();
-    refused("readme", &archive_of(&[("agent.json", &text), ("README.md", b"\xff\xfe")]), 400, "README.md is not UTF-8");
+    let missing = "no agent.json at the top";
+    let not_utf8 = archive_of(&[("agent.json", &text), ("README.md", b"\xff\xfe")]);
+    vec![
+        Bad::new("empty", Vec::new(), 400, "not gzip"),
+        Bad::new("zip", b"PK\x03\x04".to_vec(), 400, "not gzip"),
+        Bad::new("plain tar", vec![b'a'; 512], 400, "not gzip"),
+        Bad::new("cut", good[..good.len() / 2].to_vec(), 400, "damaged"),
+        Bad::new("header alone", good[..10].to_vec(), 400, ""),
+        Bad::new("no manifest", archive_of(&[("main.py", b"x")]), 400, missing),
+        Bad::new("deep manifest", archive_of(&[("x/agent.json", b"{}")]), 400, missing),
+        Bad::new("twice", archive_of(&[("main.py", b"x"), ("MAIN.py", b"y")]), 400, "there twice"),
+        Bad::new("readme", not_utf8, 400, "README.md is not UTF-8"),
+    ]
 }
 
 #[test]
 fn a_manifest_must_be_right_in_every_key() {
+    manifests().iter().for_each(Bad::is_refused);
+}
+
+fn manifests() -> Vec<Bad> {
     let long = "x".repeat(301);
-    let cases: Vec<(&str, Value, &str)> = vec![
+    let cases: Vec<(&str, Value, &'static str)> = vec![
         ("name", json!("linter"), "write namespace/name"),
         ("name", json!("acme/Linter"), "lower-case letters"),
         ("name", json!("acme/a"), "2 to 39"),
@@ -223,18 +268,29 @@ fn a_manifest_must_be_right_in_every_key() {
         ("permission", json!(["shell"]), "unknown field `permission`"),
         ("price", json!(5), "unknown field `price`"),
     ];
+    let mut all = Vec::new();
     for (key, value, words) in cases {
         let mut bad = manifest("acme/linter", "1.0.0");
         bad[key] = value.clone();
-        refused(&format!("{key} {value}"), &package(&bad, &[]), 400, words);
+        all.push(Bad::new(format!("{key} {value}"), package(&bad, &[]), 400, words));
     }
-    for key in ["name", "version", "title", "summary", "license", "categories", "entrypoint", "runtime"] {
+    for (key, words) in [
+        ("name", "missing field `name`"),
+        ("version", "missing field `version`"),
+        ("title", "missing field `title`"),
+        ("summary", "missing field `summary`"),
+        ("license", "missing field `license`"),
+        ("categories", "missing field `categories`"),
+        ("entrypoint", "missing field `entrypoint`"),
+        ("runtime", "missing field `runtime`"),
+    ] {
         let mut bad = manifest("acme/linter", "1.0.0");
         bad.as_object_mut().unwrap().remove(key);
-        refused(key, &package(&bad, &[]), 400, &format!("missing field `{key}`"));
+        all.push(Bad::new(key, package(&bad, &[]), 400, words));
     }
     let mut deep = String::from("{\"_meta\":");
     deep.push_str(&"[".repeat(10_000));
-    refused("deep JSON", &archive_of(&[("agent.json", deep.as_bytes())]), 400, "recursion limit");
-    refused("not JSON", &archive_of(&[("agent.json", b"name: x")]), 400, "agent.json:");
+    all.push(Bad::new("deep JSON", archive_of(&[("agent.json", deep.as_bytes())]), 400, "recursion limit"));
+    all.push(Bad::new("not JSON", archive_of(&[("agent.json", b"name: x")]), 400, "agent.json:"));
+    all
 }

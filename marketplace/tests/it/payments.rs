@@ -14,13 +14,13 @@ use crate::market::{Answer, Market, Person, START_MS};
 use crate::stripe::{Stripe, WEBHOOK_SECRET, signature};
 
 /// A marketplace that sells, its seller and a buyer.
-struct Shop {
-    market: Market,
-    stripe: Stripe,
-    acme: Person,
-    mo: Person,
-    ada: Person,
-    connect: String,
+pub struct Shop {
+    pub market: Market,
+    pub stripe: Stripe,
+    pub acme: Person,
+    pub mo: Person,
+    pub ada: Person,
+    pub connect: String,
 }
 
 async fn tell(market: &Market, event: &Value) -> Answer {
@@ -32,7 +32,7 @@ async fn tell(market: &Market, event: &Value) -> Answer {
 }
 
 impl Shop {
-    async fn open(database: Option<String>) -> Self {
+    pub async fn open(database: Option<String>) -> Self {
         let stripe = Stripe::start().await;
         let config = stripe.config();
         let market = Market::start_with(|c| {
@@ -62,13 +62,13 @@ impl Shop {
     }
 
     /// Tells everything new, in order.
-    async fn deliver(&self) {
+    pub async fn deliver(&self) {
         for event in self.stripe.news() {
             tell(&self.market, &event).await.expect(StatusCode::OK);
         }
     }
 
-    async fn buy(&self, who: &Person, agent: &str) -> (String, String) {
+    pub async fn buy(&self, who: &Person, agent: &str) -> (String, String) {
         let path = format!("/api/v1/agents/{agent}/buy");
         let checkout = who.send(Method::POST, &path, Value::Null).await.expect(StatusCode::OK).json;
         (checkout["order"].as_str().unwrap().to_string(), Stripe::session_of(checkout["url"].as_str().unwrap()))
@@ -184,6 +184,15 @@ async fn a_subscription_lasts_as_long_as_it_is_paid() {
     shop.ada.install("acme/tester", None).await.refused(402, "disputed or overdue");
     shop.stripe.renew(&subscription, true);
     shop.deliver().await;
+    shop.ada.install("acme/tester", None).await.expect(StatusCode::OK);
+    // Cancelled: used until what is paid is over.
+    let orders = shop.ada.get("/api/v1/orders").await.json;
+    let cancel = format!("/api/v1/orders/{}/cancel", orders[0]["id"].as_str().unwrap());
+    shop.ada.send(Method::POST, &cancel, Value::Null).await.expect(StatusCode::ACCEPTED);
+    shop.deliver().await;
+    let orders = shop.ada.get("/api/v1/orders").await.json;
+    assert!(orders[0]["ends_at"].is_i64() && orders[0]["subscription"] == "active", "{orders}");
+    shop.ada.send(Method::POST, &cancel, Value::Null).await.refused(404, "of yours that goes on");
     shop.ada.install("acme/tester", None).await.expect(StatusCode::OK);
     shop.stripe.cancel(&subscription);
     shop.deliver().await;
@@ -398,7 +407,7 @@ async fn nobody_touches_the_money_of_others() {
 async fn beliefs(app: &App) -> (Vec<(String, String, String)>, BTreeMap<(String, String), i64>, i64) {
     let sql = "SELECT account_id AS a, agent_id AS b, state AS c FROM entitlements
         UNION ALL SELECT id, 'order', state FROM orders UNION ALL SELECT id, 'tier', tier FROM accounts
-        UNION ALL SELECT id, 'payout', state FROM payouts UNION ALL SELECT id, 'subscription', status FROM subscriptions
+        UNION ALL SELECT id, 'payout', state FROM payouts UNION ALL SELECT id, 'subscription', status || ' ' || ends FROM subscriptions
         ORDER BY 1, 2, 3";
     let states = sqlx::query_as(sql).fetch_all(app.db.read()).await.unwrap();
     let (sold,): (i64,) = sqlx::query_as("SELECT count(*) FROM outbox WHERE event LIKE '%\"purchased\"%'")

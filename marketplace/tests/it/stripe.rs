@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use millstream_marketplace::clock::Clock;
 use millstream_marketplace::config;
 use millstream_marketplace::secret::hmac_hex;
 use serde_json::{Value, json};
 
-use crate::market::START_MS;
+use crate::market::{Market, START_MS};
 
 pub const WEBHOOK_SECRET: &str = "whsec_test";
 const KEY: &str = "sk_test_1";
@@ -29,6 +30,10 @@ struct Inside {
     events: Vec<Value>,
     told: usize,
     calls: usize,
+    /// Where people come from, for the addresses of its own pages.
+    url: String,
+    /// Whom what happens on its own pages is told to.
+    told_to: Option<(String, Clock)>,
 }
 
 #[derive(Clone)]
@@ -100,7 +105,8 @@ impl Inside {
                 let session = json!({ "id": id, "object": "checkout.session", "mode": mode, "status": "open",
                     "payment_status": "unpaid", "client_reference_id": field("client_reference_id"),
                     "amount_total": amount * quantity, "currency": need("line_items[0][price_data][currency]")?,
-                    "success_url": need("success_url")?, "url": format!("https://checkout.stripe.test/{id}"),
+                    "success_url": need("success_url")?, "url": format!("{}/pay/{id}", self.url),
+                    "_back": need("cancel_url")?,
                     "payment_intent": null, "subscription": null,
                     "_order": field("subscription_data[metadata][order_id]"), "_seats": quantity, "_unit": amount,
                     "_trial": field("subscription_data[trial_period_days]"), "_fee": field("payment_intent_data[application_fee_amount]") });
@@ -115,7 +121,11 @@ impl Inside {
             }
             "account_links" => {
                 let account = need("account")?;
-                Ok(json!({ "object": "account_link", "url": format!("https://connect.stripe.test/{account}") }))
+                let back = need("return_url")?;
+                if let Some(object) = self.objects.get_mut(&account) {
+                    object["_back"] = json!(back);
+                }
+                Ok(json!({ "object": "account_link", "url": format!("{}/connect/{account}", self.url) }))
             }
             "refunds" => {
                 let intent = need("payment_intent")?;
@@ -131,6 +141,15 @@ impl Inside {
                 self.objects.insert(intent, charge.clone());
                 self.event("charge.refunded", &charge, None);
                 Ok(json!({ "id": self.id("re"), "object": "refund", "amount": amount, "status": "succeeded" }))
+            }
+            subscription if subscription.starts_with("subscriptions/") => {
+                let id = subscription.trim_start_matches("subscriptions/");
+                let ends = need("cancel_at_period_end")? == "true";
+                if !self.objects.contains_key(id) {
+                    return Err(error(404, &format!("No such subscription: '{id}'")));
+                }
+                self.change(id, |s| s["cancel_at_period_end"] = json!(ends), "customer.subscription.updated");
+                Ok(self.objects[id].clone())
             }
             other => Err(error(404, &format!("Unrecognized request URL (POST: /v1/{other})."))),
         }
@@ -220,10 +239,37 @@ async fn events(State(inside): State<Shared>, Query(asked): Query<HashMap<String
     Json(json!({ "object": "list", "data": all, "has_more": has_more })).into_response()
 }
 
+fn own_page(head: &str, back: &str, button: &str) -> Html<String> {
+    let form = format!("<form method=\"post\"><button>{button}</button></form><a href=\"{back}\">Back</a>");
+    Html(format!(
+        "<!DOCTYPE html><html lang=\"en\"><link rel=\"icon\" href=\"data:,\"><title>Stripe</title><h1>{head}</h1>{form}"
+    ))
+}
+
+async fn pay_page(State(inside): State<Shared>, Path(session): Path<String>) -> Html<String> {
+    let s = inside.lock().unwrap().objects[&session].clone();
+    let amount = s["amount_total"].as_i64().unwrap() as f64 / 100.0;
+    own_page(&format!("Pay {amount:.2} {}", s["currency"].as_str().unwrap()), s["_back"].as_str().unwrap(), "Pay")
+}
+
+async fn connect_page(State(inside): State<Shared>, Path(account): Path<String>) -> Html<String> {
+    let a = inside.lock().unwrap().objects[&account].clone();
+    own_page("Payouts", a["_back"].as_str().unwrap(), "Allow payouts")
+}
+
 impl Stripe {
     pub async fn start() -> Self {
-        let inside = Arc::new(Mutex::new(Inside { now_s: START_MS / 1_000, ..Inside::default() }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let inside = Inside { now_s: START_MS / 1_000, url: url.clone(), ..Inside::default() };
+        let stripe = Self { url, inside: Arc::new(Mutex::new(inside)) };
+        let (pay, allow) = (stripe.clone(), stripe.clone());
         let router = Router::new()
+            .route("/pay/{session}", get(pay_page).post(|Path(id): Path<String>| async move { pay.paid(&id) }))
+            .route(
+                "/connect/{account}",
+                get(connect_page).post(|Path(id): Path<String>| async move { allow.allowed(&id) }),
+            )
             .route("/v1/events", get(events))
             .route(
                 "/v1/{kind}/{id}",
@@ -234,11 +280,45 @@ impl Stripe {
                 ),
             )
             .route("/v1/{kind}", post(create))
-            .with_state(inside.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+            .with_state(stripe.inside.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, inside }
+        stripe
+    }
+
+    /// From now on this marketplace is told what happens on the pages here: twice, the last first.
+    pub fn tells(&self, market: &Market) {
+        self.inside.lock().unwrap().told_to = Some((format!("{}/webhooks/stripe", market.url), market.clock.clone()));
+    }
+
+    /// Tells all that was not told yet.
+    pub async fn tell_all(&self) {
+        let news = self.news();
+        let to = self.inside.lock().unwrap().told_to.clone();
+        let Some((url, clock)) = to else { return };
+        let client = reqwest::Client::new();
+        for event in news.iter().rev().chain(&news) {
+            let body = event.to_string();
+            let header = signature(WEBHOOK_SECRET, clock.now_ms() / 1_000, body.as_bytes());
+            let answer = client.post(&url).header("stripe-signature", header).body(body).send().await.unwrap();
+            assert!(answer.status().is_success(), "{}: {}", event["type"], answer.text().await.unwrap());
+        }
+    }
+
+    /// Somebody paid on the page: the webhooks come when they come.
+    fn paid(&self, session: &str) -> Redirect {
+        self.pay(session);
+        let to = self.inside.lock().unwrap().objects[session]["success_url"].as_str().unwrap().to_string();
+        let stripe = self.clone();
+        tokio::spawn(async move { stripe.tell_all().await });
+        Redirect::to(&to)
+    }
+
+    fn allowed(&self, account: &str) -> Redirect {
+        self.enable(account);
+        let to = self.inside.lock().unwrap().objects[account]["_back"].as_str().unwrap().to_string();
+        let stripe = self.clone();
+        tokio::spawn(async move { stripe.tell_all().await });
+        Redirect::to(&to)
     }
 
     pub fn config(&self) -> config::Stripe {
@@ -278,7 +358,8 @@ impl Stripe {
             let trial = s["_trial"].is_string();
             let subscription = json!({ "id": id, "object": "subscription", "currency": s["currency"], "_unit": s["_unit"],
                 "status": if trial { "trialing" } else { "active" }, "metadata": { "order_id": s["_order"] },
-                "items": { "data": [{ "quantity": s["_seats"] }] }, "current_period_end": inside.now_s + 30 * 86_400 });
+                "items": { "data": [{ "quantity": s["_seats"] }] }, "cancel_at_period_end": false,
+                "current_period_end": inside.now_s + 30 * 86_400 });
             inside.objects.insert(id.clone(), subscription.clone());
             s["subscription"] = json!(id);
             inside.event("customer.subscription.created", &subscription, None);

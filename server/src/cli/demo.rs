@@ -21,6 +21,9 @@ pub struct DemoArgs {
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = "millstream-demo")]
     pub out: PathBuf,
+    /// The program `marketplace`, to be started beside the server with a catalogue and a made-up week of its users
+    #[arg(long, value_name = "PROGRAM")]
+    pub marketplace: Option<PathBuf>,
     /// Keep the server running at the end, until Ctrl-C
     #[arg(long)]
     pub keep: bool,

@@ -7,6 +7,7 @@
 mod answers;
 mod check;
 mod git_history;
+mod market;
 pub mod platform;
 pub(crate) mod random;
 pub mod real;

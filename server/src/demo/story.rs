@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::check::{Check, grouped};
 use super::platform::{DAY_NUMBER, Platform, Size};
 use super::stream::{Manner, Receipts, Stream, Target};
-use super::{answers, git_history, platform, real, results};
+use super::{answers, git_history, market, platform, real, results};
 use crate::cli::demo::DemoArgs;
 use crate::cli::progress::Progress;
 use crate::cli::{clock, interrupted, print};
@@ -77,19 +77,50 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let story = Story { root: root_of(&here)?, data, size: Size::FULL, out: args.out };
     let mut steps = Steps::new();
     let told = tell(&story, clock(), &mut steps).await?;
+    let market = match &args.marketplace {
+        Some(program) => Some(with_market(program, &story, &told, args.keep, &mut steps).await?),
+        None => None,
+    };
     let differing = told.checks.iter().filter(|check| check.outcome.is_err()).count();
     steps.heading("How to go on")?;
     print(how_to_go_on(&told, args.keep).as_bytes())?;
+    if let Some(address) = market.as_ref().and_then(|m| m.address.as_ref()) {
+        let (http, key) = (told.server.http_address, &told.key);
+        print(
+            format!("  Dashboard    http://{http}/  (from elsewhere with the key {key})\n  Marketplace  {address}\n")
+                .as_bytes(),
+        )?;
+    }
     if args.keep {
         interrupted().await?;
         eprintln!("stopping");
     }
+    drop(market);
     told.server.stop().await?;
     steps.end()?;
     match differing {
         0 => Ok(()),
         n => Err(Error::Bug(format!("{n} of {} checks differ; they are listed above", told.checks.len()))),
     }
+}
+
+/// The marketplace's week, from its own program into the tables and their rollups.
+async fn with_market(
+    program: &Path,
+    story: &Story,
+    told: &Told,
+    keep: bool,
+    steps: &mut Steps,
+) -> Result<market::Market> {
+    steps.heading("The marketplace")?;
+    let data = story.data.as_ref().map(|(dir, _)| dir.as_path());
+    let market = market::start(program, told, data, keep).await?;
+    let engine = &told.server.engine;
+    engine.flush().await?;
+    let today = day_of(clock().now());
+    let week = Range { from: midnight(today - 9), to: midnight(today + 1) };
+    roll_up(engine, &config_of(story, told.dir.path()), &[week], steps).await?;
+    Ok(market)
 }
 
 /// The nearest folder from `here` upwards with the SQL that ships.
