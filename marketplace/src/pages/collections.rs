@@ -21,6 +21,7 @@ pub async fn list(State(app): State<Arc<App>>, MaybeCaller(caller): MaybeCaller)
         h1 { "Collections" }
         p.soft { "Agents that belong together, chosen by the house." }
         @if all.is_empty() { div.panel { p { "There are none yet." } } }
+        h2.unseen { "All of them" }
         ul.grid { @for c in &all {
             li.card { h3 { a href={ "/collections/" (c.owner) "/" (c.slug) } { (c.title) } } p { (c.description) }
                 div.facts { span { (c.count) " agents" } span { "by " (c.owner) } } }

@@ -117,6 +117,7 @@ async fn plan(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Asked<D
                 form.within method="post" action="/account/seats" { input type="hidden" name="take" value=(handle); button.link { "take back" } } } } }
             form.actions method="post" action="/account/seats" { input name="give" placeholder="handle" aria-label="Handle" required; button.plain { "Give a seat" } }
         } }
+        h2 { "Plans" }
         ul.grid { @for (tier, minor) in plans { li.card {
             h3 { (tier) } p { (money(minor, "usd")) " a seat and month" }
             @if app.stripe.is_some() { form method="post" action="/account/plan" {

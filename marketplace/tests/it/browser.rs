@@ -197,6 +197,7 @@ async fn each_page_is_sound_in_light_in_dark_and_on_a_phone() {
     sign_in(&browser, &market, "acme").await;
     // What the console said on the way.
     browser.complaints().await;
+    let mut wrong = Vec::new();
     for (name, path, words) in PAGES {
         if name == "sign-in" {
             browser.press("Sign out").await;
@@ -214,10 +215,11 @@ async fn each_page_is_sound_in_light_in_dark_and_on_a_phone() {
                 // The console notes that the page is none.
                 browser.complaints().await;
             }
-            browser.is_sound(&format!("{name} {look:?}")).await;
+            wrong.extend(browser.wrong().await.into_iter().map(|what| format!("{name} {look:?}: {what}")));
         }
         browser.look(Look::Light).await;
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// `acme` publishes, sells, buys and moderates: every page has something to show. Gives the addresses of an order that is paid

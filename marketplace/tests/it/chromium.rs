@@ -217,12 +217,17 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", media).await;
     }
 
-    /// The page by itself: it complains of nothing, everybody can use it, and it is no wider than the window.
-    pub async fn is_sound(&self, what: &str) {
-        assert_eq!(self.run(ACCESSIBLE).await, json!([]), "{what}");
+    /// What is wrong with the page by itself: for people who cannot use it, wider than its window, complained of.
+    pub async fn wrong(&self) -> Vec<String> {
+        let texts = |all: Value| all.as_array().unwrap().iter().map(|t| t.as_str().unwrap().to_string()).collect();
+        let mut wrong: Vec<String> = texts(self.run(ACCESSIBLE).await);
         let over = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-        assert_eq!(self.run(over).await, json!(0), "{what} is wider than its window");
-        assert_eq!(self.complaints().await, Vec::<String>::new(), "{what}");
+        let over = self.run(over).await;
+        if over != 0 {
+            wrong.push(format!("{over} pixels wider than its window"));
+        }
+        wrong.extend(self.complaints().await);
+        wrong
     }
 
     /// Keeps the whole page as a picture in the folder that `MILLSTREAM_SCREENSHOTS` names.
