@@ -59,6 +59,12 @@ pub fn rfc3339(ms: i64) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
+/// A time for people, UTC.
+pub fn shown(ms: i64) -> String {
+    let text = rfc3339(ms);
+    format!("{} {}", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())
+}
+
 /// A time's date, UTC.
 pub fn date(ms: i64) -> String {
     rfc3339(ms).chars().take(10).collect()

@@ -16,7 +16,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `sqlite:///path/market.db` or `postgres://user:password@host/database`.
     pub database_url: Option<String>,
-    /// Where packages are: `file:///path`, or `s3://bucket/prefix` with the options of `[packages]`.
+    /// Where packages are: `file:///path`, `s3://bucket/prefix` or `gs://bucket/prefix`, with the options of `[packages]`.
     pub packages_url: Option<String>,
     /// Options of the object store, as it names them (`aws_endpoint`, `aws_region`, ...).
     pub packages: std::collections::BTreeMap<String, String>,

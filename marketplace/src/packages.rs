@@ -1,4 +1,4 @@
-//! Where packages are: a folder or S3, each under the SHA-256 of its bytes, so that one never changes.
+//! Where packages are: a folder, S3 or Google Cloud Storage, each under the SHA-256 of its bytes, so that one never changes.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -32,7 +32,9 @@ impl Packages {
             return Ok(Self { store: Arc::new(store), prefix: Path::default(), folder: Some(folder) });
         };
         let bad = |e: &dyn std::fmt::Display| {
-            Problem::invalid(format!("packages_url '{text}': {e}; write file:///path or s3://bucket/prefix"))
+            Problem::invalid(format!(
+                "packages_url '{text}': {e}; write file:///path, s3://bucket/prefix or gs://bucket/prefix"
+            ))
         };
         let url = reqwest::Url::parse(text).map_err(|e| bad(&e))?;
         let (store, prefix) = object_store::parse_url_opts(&url, &config.packages).map_err(|e| bad(&e))?;

@@ -24,7 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::account::session_cookie;
-pub use self::agents::{searched, who};
+pub use self::agents::{Reason, searched, who};
 pub use self::extract::{Asked, Sent};
 pub use self::moderation::Verdict;
 pub use self::payments::{NewRefund, NewSeats, webhook};
@@ -88,6 +88,7 @@ pub fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(publish::namespaces, publish::new_namespace))
         .routes(routes!(moderation::queue))
         .routes(routes!(moderation::decide))
+        .routes(routes!(moderation::package))
         .routes(routes!(moderation::reports))
         .routes(routes!(moderation::decide_report))
         .routes(routes!(moderation::audit))

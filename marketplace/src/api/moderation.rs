@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -21,6 +22,20 @@ use crate::reviews::{self, Report};
     security(("token" = ["moderate"]), ("session" = [])))]
 pub async fn queue(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Vec<Waiting>>> {
     Ok(Json(publish::waiting(&app, &caller).await?))
+}
+
+/// The package of a version that waits: a .tar.gz, as it was sent in.
+#[utoipa::path(get, path = "/api/v1/queue/{id}/package", tag = "moderation",
+    responses((status = 200, body = Vec<u8>, content_type = "application/gzip"), (status = "4XX", body = Problem)),
+    security(("token" = ["moderate"]), ("session" = [])))]
+pub async fn package(State(app): State<Arc<App>>, Path(id): Path<String>, caller: Caller) -> Result<Response> {
+    let bytes = publish::waiting_package(&app, &caller, &id).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/gzip".to_string()),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"package.tar.gz\"".to_string()),
+        (header::CACHE_CONTROL, "private, no-store".to_string()),
+    ];
+    Ok((headers, bytes).into_response())
 }
 
 /// Approve or refuse a version.

@@ -8,10 +8,10 @@ use maud::{Markup, PreEscaped, html};
 use serde::Deserialize;
 
 use super::layout::{categories, count, go, notice, page, stars};
-use crate::accounts::{Address, Caller, Limit, MaybeCaller};
-use crate::api::{Asked, Sent, who};
+use crate::accounts::{Address, Caller, Limit, MaybeCaller, Role};
+use crate::api::{Asked, Reason, Sent, who};
 use crate::app::App;
-use crate::catalogue::agent::{Details, details};
+use crate::catalogue::agent::{self, Details, details};
 use crate::clock::date;
 use crate::events::Event;
 use crate::installs::{self, Installed, Wanted};
@@ -73,6 +73,7 @@ pub async fn show(
                 (install_panel(&app, &details, caller.as_ref(), installed.as_ref(), entitled.as_ref().err()))
                 (facts(&details))
                 (versions(&details))
+                @if let Some(caller) = &caller { (concerns(&details, caller)) }
             }
         }
     };
@@ -141,6 +142,45 @@ fn facts(details: &Details) -> Markup {
             }
         }
     }
+}
+
+/// For who thinks that it should not be here, and for who decides that.
+fn concerns(details: &Details, caller: &Caller) -> Markup {
+    let base = format!("/agents/{}", details.card.full_name());
+    html! {
+        details.small { summary { "Report this agent" }
+            form method="post" action={ (base) "/report" } {
+                label { span { "Why?" } input name="reason" required maxlength="1000"; } button.plain { "Send report" } } }
+        @if caller.account.role >= Role::Moderator {
+            details.small { summary { "Take it out of the catalogue" }
+                form method="post" action={ (base) "/remove" } {
+                    label { span { "Why? The publisher reads it" } input name="reason" required maxlength="2000"; }
+                    button.danger { "Take it out" } } }
+        }
+    }
+}
+
+/// The form Report.
+pub async fn report(
+    State(app): State<Arc<App>>,
+    Path((namespace, name)): Path<(String, String)>,
+    caller: Caller,
+    Sent(why): Sent<Reason>,
+) -> Result<Response> {
+    let card = app.catalogue.now().named(&namespace, &name)?;
+    reviews::report(&app, &caller, "agent", &card.id, &why.reason).await?;
+    Ok(go(&format!("/agents/{namespace}/{name}?done=reported")))
+}
+
+/// The form Take it out.
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    Path((namespace, name)): Path<(String, String)>,
+    caller: Caller,
+    Sent(why): Sent<Reason>,
+) -> Result<Response> {
+    agent::remove(&app, &caller, &namespace, &name, &why.reason).await?;
+    Ok(go("/queue?done=removed"))
 }
 
 fn versions(details: &Details) -> Markup {

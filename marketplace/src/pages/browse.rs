@@ -188,7 +188,7 @@ fn facets(query: &Query, found: &Page) -> Markup {
     let prices =
         [(PriceFilter::Free, "Free"), (PriceFilter::OneTime, "One price"), (PriceFilter::Subscription, "Subscription")];
     html! {
-        details open[filtered(query)] { summary.small { "Filters" }
+        details.filters open[filtered(query)] { summary.small { "Filters" }
         div.facets.open {
             div.facet { h2 { "Category" } ul {
                 @for c in &CATEGORIES {

@@ -142,6 +142,7 @@ pub fn notice(done: Option<&str>) -> Markup {
         "cancelled" => "Cancelled: it ends with what is paid.",
         "voted" => "Thank you.",
         "reported" => "Thank you: a moderator will look at it.",
+        "removed" => "It is out of the catalogue; its publisher gets a letter.",
         "decided" => "Decided; the publisher gets a letter.",
         "paid" => "Thank you for the payment.",
         _ => return html! {},

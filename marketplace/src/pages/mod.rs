@@ -33,6 +33,8 @@ pub fn router(uploads_max: usize) -> Router<Arc<App>> {
         .route("/agents/{namespace}/{name}/uninstall", post(agent::uninstall))
         .route("/agents/{namespace}/{name}/review", post(agent::review))
         .route("/agents/{namespace}/{name}/review/delete", post(agent::delete_review))
+        .route("/agents/{namespace}/{name}/report", post(agent::report))
+        .route("/agents/{namespace}/{name}/remove", post(agent::remove))
         .route("/reviews/{id}/{verb}", post(agent::on_review))
         .route("/collections", get(collections::list))
         .route("/collections/{owner}/{slug}", get(collections::show))

@@ -11,7 +11,7 @@ use super::layout::{go, notice, page};
 use crate::accounts::Caller;
 use crate::api::{Asked, Sent};
 use crate::app::App;
-use crate::clock::rfc3339;
+use crate::clock::shown;
 use crate::problem::Result;
 use crate::publish::{self, Decision};
 use crate::reviews;
@@ -33,7 +33,7 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Ask
         @if waiting.is_empty() { div.panel { p { "Nothing waits." } } }
         @for w in &waiting {
             article.panel {
-                div.bar { h2 { (w.agent) " " (w.version) } span.small.soft { "by " (w.submitted_by) ", " (rfc3339(w.created_at)) } }
+                div.bar { h2 { (w.agent) " " (w.version) } span.small.soft { "by " (w.submitted_by) ", " (shown(w.created_at)) } }
                 p { b { (w.manifest.title) } ": " (w.manifest.summary) }
                 dl.facts {
                     dt { "Checks" } dd { span class=(if w.scan_state == "passed" { "good" } else { "warn" }) { (w.scan_state) }
@@ -41,7 +41,7 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Ask
                     dt { "May" } dd { @if w.manifest.permissions.is_empty() { "nothing" } @else { (w.manifest.permissions.join(", ")) } }
                     dt { "Runs" } dd { code { (w.manifest.entrypoint) } " on " (w.manifest.runtime.kind) " " (w.manifest.runtime.version) }
                     dt { "Licence" } dd { (w.manifest.license) }
-                    dt { "Package" } dd { (w.size_bytes) " bytes, " code { (w.sha256) } }
+                    dt { "Package" } dd { a href={ "/api/v1/queue/" (w.id) "/package" } { "Read it" } ", " (w.size_bytes) " bytes, " code { (w.sha256) } }
                 }
                 form.spaced method="post" action={ "/queue/" (w.id) } {
                     label { span { "Reason: the publisher reads it" } input name="reason" maxlength="2000"; }
@@ -57,7 +57,7 @@ pub async fn show(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Ask
         @for r in &reports {
             div.panel {
                 p { b { (r.subject) } ": " (r.shown) }
-                p.soft { "Reported " (rfc3339(r.created_at)) ": " (r.reason) }
+                p.soft { "Reported " (shown(r.created_at)) ": " (r.reason) }
                 form.actions method="post" action={ "/reports/" (r.id) } {
                     button.danger name="uphold" value="true" { @if r.subject == "review" { "Hide the review" } @else { "Uphold" } }
                     button.plain name="uphold" value="false" { "Dismiss" }

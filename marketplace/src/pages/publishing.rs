@@ -13,7 +13,7 @@ use crate::api::{Asked, Sent};
 use crate::app::App;
 use crate::catalogue::agent::{self, Edit};
 use crate::catalogue::version::{self, Submission};
-use crate::clock::rfc3339;
+use crate::clock::shown;
 use crate::problem::{Problem, Result};
 use crate::publish::{self, Submitted};
 
@@ -99,7 +99,7 @@ fn submissions_of(submissions: &[Submission]) -> Markup {
                 td { (s.scan_state) @for f in &s.findings { br; span.small.warn { (f) } } }
                 td { span class=(if s.review_state == "approved" { "good" } else if s.review_state == "refused" { "bad" } else { "soft" }) { (s.review_state) }
                     @if !s.reason.is_empty() { br; span.small { (s.reason) } } }
-                td.soft.small { (rfc3339(s.created_at)) }
+                td.soft.small { (shown(s.created_at)) }
             } } }
         } } }
     }

@@ -91,7 +91,7 @@ async fn checkout(State(app): State<Arc<App>>, Path(order): Path<String>, caller
     };
     let body = html! {
         h1 { @if entitled { "Thank you" } @else { "Waiting for the payment" } }
-        p { (money(order.amount_minor, &order.currency)) @if order.kind == "subscription" { " a month" } ", ordered " (date(order.created_at)) }
+        p { (order.shown()) ", ordered " (date(order.created_at)) }
         @if entitled {
             @if let Some(card) = &card {
                 form method="post" action={ "/agents/" (card.full_name()) "/install" } { button { "Install " (card.title) } }
@@ -107,7 +107,10 @@ async fn checkout(State(app): State<Arc<App>>, Path(order): Path<String>, caller
 async fn plan(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Asked<Done>) -> Result<Response> {
     let seats = payments::seats(&app, &caller).await?;
     let orders = payments::orders(&app, &caller).await?;
-    let plans = [("team", app.config.seats.team_minor), ("enterprise", app.config.seats.enterprise_minor)];
+    let plans = [
+        ("team", "Team", app.config.seats.team_minor),
+        ("enterprise", "Enterprise", app.config.seats.enterprise_minor),
+    ];
     let body = html! {
         (notice(asked.done.as_deref()))
         h1 { "Plan" }
@@ -118,8 +121,8 @@ async fn plan(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Asked<D
             form.actions method="post" action="/account/seats" { input name="give" placeholder="handle" aria-label="Handle" required; button.plain { "Give a seat" } }
         } }
         h2 { "Plans" }
-        ul.grid { @for (tier, minor) in plans { li.card {
-            h3 { (tier) } p { (money(minor, "usd")) " a seat and month" }
+        ul.grid { @for (tier, name, minor) in plans { li.card {
+            h3 { (name) } p { (money(minor, "usd")) " a seat and month" }
             @if app.stripe.is_some() { form method="post" action="/account/plan" {
                 input type="hidden" name="tier" value=(tier);
                 label { span { "Seats" } input type="number" name="seats" value="3" min="1" max="1000"; }
@@ -127,8 +130,7 @@ async fn plan(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Asked<D
         } } }
         h2 { "Orders" }
         @if orders.is_empty() { p.soft { "None." } } @else { div.panel.scroll { table { tbody { @for o in &orders { tr {
-            td.soft { (date(o.created_at)) } td { (bought(&app, o)) } td { (money(o.amount_minor, &o.currency)) }
-            td { (o.kind.replace('_', " ")) } td { (o.state) }
+            td.soft { (date(o.created_at)) } td { (bought(&app, o)) } td { (o.shown()) } td { (o.state) }
             td { @if o.renews() { form method="post" action={ "/account/orders/" (o.id) "/cancel" } { button.danger { "Cancel" } } }
                 @else if let Some(at) = o.ends_at { span.soft { "ends " (date(at)) } } }
         } } } } } }

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::clock::{DAY_MS, SECOND_MS};
 use crate::db;
 use crate::problem::{Problem, Result};
-use crate::search::Card;
+use crate::search::{Card, money};
 
 /// A checkout that is not finished is offered again so long.
 const OPEN_MS: i64 = 1_800 * SECOND_MS;
@@ -36,8 +36,10 @@ pub struct Order {
     pub tier: Option<String>,
     /// one_time or subscription.
     pub kind: String,
-    /// In the currency's smallest unit.
+    /// Of one, in the currency's smallest unit.
     pub amount_minor: i64,
+    /// How many.
+    pub seats: i64,
     /// ISO 4217, lower case.
     pub currency: String,
     /// open, paid, refunded, disputed, lost or expired.
@@ -52,9 +54,16 @@ pub struct Order {
 
 impl Order {
     const SELECT: &'static str =
-        "SELECT o.id, o.agent_id, o.tier, o.kind, o.amount_minor, o.currency, o.state, o.created_at,
+        "SELECT o.id, o.agent_id, o.tier, o.kind, o.amount_minor, o.seats, o.currency, o.state, o.created_at,
          s.status, CASE WHEN s.ends = 1 THEN s.period_end END AS ends_at
          FROM orders o LEFT JOIN subscriptions s ON s.id = o.subscription";
+
+    /// What is paid: for people.
+    pub fn shown(&self) -> String {
+        let times = if self.seats > 1 { format!(" for {} seats", self.seats) } else { String::new() };
+        let monthly = if self.kind == "subscription" { " a month" } else { "" };
+        format!("{}{times}{monthly}", money(self.amount_minor * self.seats, &self.currency))
+    }
 
     /// Goes on until somebody cancels it.
     pub fn renews(&self) -> bool {
@@ -69,6 +78,7 @@ impl Order {
             tier: db::text_or_null(row, "tier")?,
             kind: db::text(row, "kind")?,
             amount_minor: db::number(row, "amount_minor")?,
+            seats: db::number(row, "seats")?,
             currency: db::text(row, "currency")?,
             state: db::text(row, "state")?,
             subscription: db::text_or_null(row, "status")?,

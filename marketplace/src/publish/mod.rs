@@ -18,5 +18,5 @@ mod submit;
 pub use self::manifest::{Manifest, Runtime, check_links, check_tags};
 pub use self::names::{key as name_key, look_alike};
 pub use self::package::{Contents, read as read_package};
-pub use self::queue::{Decision, Waiting, decide, decide_unlisted, waiting};
+pub use self::queue::{Decision, Waiting, decide, decide_unlisted, waiting, waiting_package};
 pub use self::submit::{Submitted, abandon_unfinished, submit};

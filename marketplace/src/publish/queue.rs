@@ -83,6 +83,21 @@ pub async fn waiting(app: &App, caller: &Caller) -> Result<Vec<Waiting>> {
     rows.iter().map(one).collect()
 }
 
+/// The package of a version that waits, for the moderator to read.
+pub async fn waiting_package(app: &App, caller: &Caller, id: &str) -> Result<bytes::Bytes> {
+    caller.needs(Scope::Moderate)?;
+    caller.needs_role(Role::Moderator)?;
+    let row: Option<(String, i64)> = sqlx::query_as(
+        "SELECT sha256, size_bytes FROM versions
+         WHERE id = $1 AND review_state = 'waiting' AND scan_state IN ('passed', 'quarantined')",
+    )
+    .bind(id)
+    .fetch_optional(app.db.read())
+    .await?;
+    let (sha256, size) = row.ok_or_else(|| Problem::not_found(format!("no version {id} waits")))?;
+    app.packages.get(&sha256, 0..size.cast_unsigned()).await
+}
+
 /// Decides on the version `id`.
 ///
 /// *Errors*: 400 without a reason where one is needed, 404, 409 if another decided meanwhile.

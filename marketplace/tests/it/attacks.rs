@@ -25,7 +25,7 @@ enum Gets {
 use Gets::{All, Own, Refused};
 
 /// Every endpoint of the API. One that is new is not here, and a test says so.
-const ENDPOINTS: [(&str, Gets); 57] = [
+const ENDPOINTS: [(&str, Gets); 58] = [
     ("GET /api/v1/account", Own),
     ("POST /api/v1/account/publisher", Own),
     ("POST /api/v1/accounts", Refused(409, "choose another, or sign in")),
@@ -65,6 +65,7 @@ const ENDPOINTS: [(&str, Gets); 57] = [
     ("POST /api/v1/publish", Refused(403, "the namespace 'acme' is not yours")),
     ("GET /api/v1/queue", Refused(403, "needs the role moderator")),
     ("POST /api/v1/queue/{id}", Refused(403, "needs the role moderator")),
+    ("GET /api/v1/queue/{id}/package", Refused(403, "needs the role moderator")),
     ("GET /api/v1/reports", Refused(403, "needs the role moderator")),
     ("POST /api/v1/reports/{id}", Refused(403, "needs the role moderator")),
     ("POST /api/v1/reports/{subject}/{id}", Own),
@@ -423,6 +424,8 @@ async fn no_form_can_be_sent_from_another_site_or_by_another_account() {
         "/agents/acme/linter/review",
         "/agents/acme/linter/review/delete",
         "/agents/acme/linter/buy",
+        "/agents/acme/linter/report",
+        "/agents/acme/linter/remove",
         "/collections/ada/mine/install",
         "/collections/ada/mine/follow",
         "/account/publisher",

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_marketplace::accounts::Role;
+use millstream_marketplace::config;
 use millstream_marketplace::db::Db;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -76,13 +77,13 @@ fn server(binary: &Path, folder: &Path) -> (Program, String, String) {
     for dir in ["pipelines", "rollups", "metrics", "reports"] {
         std::fs::create_dir_all(folder.join(dir)).unwrap();
     }
-    std::fs::copy(
-        root.join("pipelines/raw_marketplace_events.sql"),
-        folder.join("pipelines/raw_marketplace_events.sql"),
-    )
-    .unwrap();
+    for file in ["pipelines/raw_marketplace_events.sql", "pipelines/raw_agent_events.sql"] {
+        std::fs::copy(root.join(file), folder.join(file)).unwrap();
+    }
     let sources = "CREATE TABLE marketplace_events (WATERMARK FOR event_time AS event_time - INTERVAL '1 minute')
-        WITH (connector = 'ingest', message = 'MarketplaceEvent');";
+        WITH (connector = 'ingest', message = 'MarketplaceEvent');
+        CREATE TABLE agent_events (WATERMARK FOR event_time AS event_time - INTERVAL '1 minute')
+        WITH (connector = 'ingest', message = 'AgentEvent');";
     std::fs::write(folder.join("pipelines/sources.sql"), sources).unwrap();
     let (http, grpc) = (free_port(), free_port());
     let config = format!(
@@ -146,6 +147,80 @@ async fn busy(person: Person, url: String, done: Arc<AtomicU64>, stop: Arc<Atomi
             Ok(status) => panic!("{status}"),
         }
     }
+}
+
+/// Publishers see how their agents run, by version, from a real Millstream; without it they see what the marketplace knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_see_how_their_agents_run() {
+    let Some(binary) = millstream() else {
+        println!("left out: target/debug/millstream is not built; `make test` builds it");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut server, key, http) = server(&binary, folder.path());
+    server.start();
+    server.listens().await;
+    let (url, secret) = (http.clone(), key.clone());
+    let market = Market::start_with(|c| {
+        c.millstream = Some(config::Millstream {
+            ingest_url: None,
+            ingest_key: String::new(),
+            metrics_url: Some(url),
+            metrics_key: secret,
+            producer: "marketplace".to_string(),
+        });
+    })
+    .await;
+    let people = people(&market).await;
+    for person in &people {
+        person.install("acme/linter", Some("1.0.0")).await.expect(StatusCode::OK);
+    }
+    let run = |n: i64, agent: &str, version: &str, status: &str| {
+        json!({ "event_id": format!("{agent}{version}{n}"), "event_time": "2026-03-01T12:00:00Z", "name": "run", "user_id": "ada",
+            "agent": agent, "agent_version": version, "status": status, "duration_ms": n * 10, "tokens_input": 100, "tokens_output": n })
+    };
+    let mut runs: Vec<Value> =
+        (1..=20).map(|n| run(n, "acme/linter", "1.0.0", if n > 18 { "error" } else { "ok" })).collect();
+    runs.extend((1..=5).map(|n| run(n, "acme/linter", "1.1.0", "ok")));
+    // Not theirs, not ended, too old.
+    runs.extend((1..=3).map(|n| run(n, "other/linter", "1.0.0", "ok")));
+    runs.push(run(99, "acme/linter", "1.0.0", "started"));
+    let mut old = run(98, "acme/linter", "1.0.0", "ok");
+    old["event_time"] = json!("2026-01-01T12:00:00Z");
+    runs.push(old);
+    let lines: Vec<String> = runs.iter().map(ToString::to_string).collect();
+    let client = reqwest::Client::new();
+    let sent = client.post(format!("{http}/api/v1/ingest/agent_events")).bearer_auth(&key).body(lines.join("\n"));
+    let sent = sent.send().await.unwrap();
+    assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+    let acme = market.again("acme").await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let usage = loop {
+        let usage = acme.get("/api/v1/usage").await.expect(StatusCode::OK).json;
+        let total: i64 = usage.as_array().unwrap().iter().map(|u| u["executions"].as_i64().unwrap()).sum();
+        if total >= 25 {
+            break usage;
+        }
+        assert!(Instant::now() < deadline, "{usage}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let of = |version: &str| {
+        let all = usage.as_array().unwrap().iter();
+        all.clone().find(|u| u["agent"] == "acme/linter" && u["version"] == version).unwrap().clone()
+    };
+    let one = of("1.0.0");
+    assert_eq!(
+        (&one["executions"], &one["active_installs"], &one["tokens"], &one["duration_p95_ms"]),
+        (&json!(20), &json!(PEOPLE), &json!(20 * 100 + 210), &json!(190.0))
+    );
+    assert!((one["success"].as_f64().unwrap() - 0.9).abs() < 1e-9, "{one}");
+    assert_eq!((&of("1.1.0")["executions"], &of("1.1.0")["success"]), (&json!(5), &json!(1.0)));
+    let page = acme.page("/dashboard").await.expect(StatusCode::OK).text;
+    assert!(page.contains("90.0 %") && page.contains("190 ms"), "{page}");
+    server.kill();
+    acme.get("/api/v1/usage").await.refused(503, "usage comes from Millstream, and it does not answer now");
+    let page = acme.page("/dashboard").await.expect(StatusCode::OK).text;
+    assert!(page.contains("it does not answer now") && page.contains("acme/linter"), "{page}");
 }
 
 type Counts = BTreeMap<(String, String, String, String), i64>;

@@ -2,6 +2,11 @@
 
 use std::process::Command;
 
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use millstream_marketplace::accounts::Role;
 use millstream_marketplace::installs::{Envelope, verify};
 use reqwest::{Method, StatusCode};
@@ -153,4 +158,95 @@ async fn the_command_puts_files_in_place_and_back() {
     assert!(!dir.join("acme/linter").exists());
     let (ok, told) = tokio::task::block_in_place(|| command(&market, "", &dir, &["install", "acme/linter"]));
     assert!(!ok && told.contains("set MARKETPLACE_TOKEN"), "{told}");
+}
+
+/// Packages at `url` are as those on a local disk, and none is on this one.
+async fn packages_are_at(url: &str, options: &[(&str, &str)]) {
+    let market = Market::start_with(|c| {
+        c.packages_url = Some(url.to_string());
+        c.packages = options.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+    })
+    .await;
+    linter(&market, &["1.0.0"]).await;
+    let ada = market.person("ada").await;
+    let offer = ada.install("acme/linter", None).await.expect(StatusCode::OK).json;
+    let url = offer["download_url"].as_str().unwrap();
+    let get = |range: Option<&'static str>| {
+        let request = ada.client.get(url);
+        let request = if let Some(range) = range { request.header("range", range) } else { request };
+        async move { request.send().await.unwrap().bytes().await.unwrap() }
+    };
+    let whole = get(None).await;
+    assert!(url.contains(&millstream_marketplace::secret::sha256_hex(&whole)));
+    assert_eq!(get(Some("bytes=10-19")).await, whole.slice(10..20));
+    assert!(!market.app.config.data_dir.join("packages").exists(), "nothing is kept here");
+}
+
+/// An S3 server of another make.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packages_may_be_on_s3() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let venv = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
+    let python = std::env::var_os("MILLSTREAM_PYTHON").map_or(venv, std::path::PathBuf::from);
+    assert!(python.exists(), "{} is not there: run `make test`, which installs it", python.display());
+    let mut server = Command::new(python)
+        .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let client = reqwest::Client::new();
+    let started = std::time::Instant::now();
+    while client.put(format!("{endpoint}/agents")).send().await.is_err() {
+        assert!(started.elapsed().as_secs() < 60, "the S3 server answers");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let options = [
+        ("aws_endpoint", endpoint.as_str()),
+        ("aws_region", "us-east-1"),
+        ("aws_access_key_id", "test"),
+        ("aws_secret_access_key", "test"),
+        ("aws_allow_http", "true"),
+    ];
+    packages_are_at("s3://agents/packages", &options).await;
+    let _ = server.kill();
+    let _ = server.wait();
+}
+
+type Objects = std::sync::Arc<std::sync::Mutex<std::collections::HashMap<String, bytes::Bytes>>>;
+
+async fn put_object(State(objects): State<Objects>, Path(path): Path<String>, body: bytes::Bytes) -> impl IntoResponse {
+    objects.lock().unwrap().insert(path, body);
+    [("etag", "\"1\""), ("x-goog-generation", "1")]
+}
+
+async fn get_object(State(objects): State<Objects>, Path(path): Path<String>, headers: HeaderMap) -> Response {
+    let whole = objects.lock().unwrap()[&path].clone();
+    let range = headers["range"].to_str().unwrap().trim_start_matches("bytes=").split_once('-').unwrap();
+    let (first, last): (usize, usize) = (range.0.parse().unwrap(), range.1.parse().unwrap());
+    let shown = format!("bytes {first}-{last}/{}", whole.len());
+    let headers = [
+        ("content-range", shown.as_str()),
+        ("etag", "\"1\""),
+        ("last-modified", "Mon, 02 Mar 2026 00:00:00 GMT"),
+        ("x-goog-generation", "1"),
+    ];
+    (StatusCode::PARTIAL_CONTENT, headers, whole.slice(first..=last)).into_response()
+}
+
+/// A server that speaks as much of Google Cloud Storage as packages need.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packages_may_be_on_google_cloud_storage() {
+    let objects = Objects::default();
+    let router = Router::new().route("/{*path}", get(get_object).put(put_object)).with_state(objects.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let key = json!({ "gcs_base_url": url, "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": "" });
+    let key = key.to_string();
+    let options = [("google_service_account_key", key.as_str()), ("allow_http", "true")];
+    packages_are_at("gs://agents/packages", &options).await;
+    let names: Vec<String> = objects.lock().unwrap().keys().cloned().collect();
+    assert!(names.len() == 1 && names[0].starts_with("agents/packages/"), "{names:?}");
 }

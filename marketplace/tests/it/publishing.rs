@@ -38,6 +38,10 @@ on_both! {
         acme.upload(package(&manifest("acme/linter", "1.0.0"), &[])).await.expect(StatusCode::CREATED);
         let id = mo.get("/api/v1/queue").await.json[0]["id"].as_str().unwrap().to_string();
         let path = format!("/api/v1/queue/{id}");
+        let package_path = format!("{path}/package");
+        let read = mo.get(&package_path).await.expect(StatusCode::OK);
+        assert_eq!((read.header("content-type"), read.header("cache-control")), ("application/gzip", "private, no-store"));
+        acme.get(&package_path).await.refused(403, "needs the role moderator");
         acme.send(Method::POST, &path, json!({ "approve": true })).await.refused(403, "needs the role moderator");
         mo.send(Method::POST, &path, json!({ "approve": false })).await.refused(400, "say why");
         let refuse = json!({ "approve": false, "reason": "The readme is empty." });
