@@ -21,7 +21,7 @@ use crate::catalogue::collection::{self, NewCollection, NewItem};
 use crate::clock::{Clock, DAY_MS, rfc3339};
 use crate::db;
 use crate::events::Event;
-use crate::installs::{Installed, Wanted, install, one, rollback, uninstall};
+use crate::installs::{Installed, Wanted, install, list, one, rollback, uninstall};
 use crate::problem::{Problem, Result};
 use crate::publish::{Decision, decide_unlisted, submit, waiting};
 use crate::reviews::{self, NewReview};
@@ -465,6 +465,10 @@ async fn act(app: &App, who: &Caller, names: &[String], random: &mut Random, run
     let rank = random.below(all).min(random.below(all));
     let name = names.get(rank).map(String::as_str).unwrap_or_default();
     let Some(card) = snapshot.cards.iter().find(|c| c.name == name).cloned() else { return Ok(()) };
+    // What is done with an agent is mostly done with one that somebody has.
+    let kind = random.below(10);
+    let own = if kind > 3 { list(app, who).await? } else { Vec::new() };
+    let card = random.of(&own).map_or(card, |has| has.agent.clone());
     let from = ["search", "category", "link", "ide"].get(random.below(4)).copied().unwrap_or_default();
     if from == "search" {
         let q = random.of(&WORDS).copied().unwrap_or_default();
@@ -473,14 +477,15 @@ async fn act(app: &App, who: &Caller, names: &[String], random: &mut Random, run
         app.views.add(event.by(&who.account).with("found", found.to_string()));
     }
     app.views.add(Event { referrer: from.to_string(), ..Event::new("viewed", now) }.by(&who.account).about(&card));
-    match random.below(10) {
+    match kind {
         0..=3 => {
             let version = if random.below(3) == 0 { Some("1.0.0".to_string()) } else { None };
             install(app, who, &card, &Wanted { version, channel: None }).await?;
         }
-        // Not everybody has something to go back to, or to review.
-        4 => drop(rollback(app, who, &card, None).await),
-        5 => uninstall(app, who, &card).await?,
+        // Not everybody has something to upgrade, to go back to, or to review.
+        4 if random.below(2) == 0 => drop(rollback(app, who, &card, None).await),
+        4 => drop(install(app, who, &card, &Wanted::default()).await),
+        5 if random.below(3) == 0 => uninstall(app, who, &card).await?,
         6 | 7 => {
             let stars = 1 + random.below(5).max(random.below(5));
             let text = OPINIONS.get(stars - 1).and_then(|texts| random.of(texts)).copied().unwrap_or_default();

@@ -233,7 +233,7 @@ async fn each_commit_is_one_event_whatever_is_killed() {
     };
     let kills = std::env::var("MILLSTREAM_SEEDS").map_or(10, |_| 100);
     let folder = tempfile::tempdir().unwrap();
-    let (mut server, key, http) = server(&binary, &folder.path().to_path_buf());
+    let (mut server, key, http) = server(&binary, folder.path());
     let database = format!("sqlite://{}", folder.path().join("market.db").display());
     let made = database.clone();
     let market = Market::start_with(|c| c.database_url = Some(made)).await;
@@ -274,7 +274,7 @@ async fn each_commit_is_one_event_whatever_is_killed() {
             assert!(Instant::now() < deadline, "no progress before kill {kill}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let victim = if (random >> 20) % 2 == 0 { &mut server } else { &mut marketplace };
+        let victim = if (random >> 20).is_multiple_of(2) { &mut server } else { &mut marketplace };
         victim.kill();
         victim.start();
     }

@@ -102,9 +102,10 @@ impl Market {
 
     pub async fn approve(&self, moderator: &Person, agent: &str, version: &str) {
         let queue = moderator.get("/api/v1/queue").await.expect(StatusCode::OK);
-        let waiting = queue.json.as_array().unwrap().iter();
-        let id = waiting.filter(|w| w["agent"] == agent && w["version"] == version).map(|w| w["id"].as_str().unwrap());
-        let path = format!("/api/v1/queue/{}", id.last().expect("the version waits"));
+        let waiting = queue.json.as_array().unwrap().iter().rev();
+        let mut id =
+            waiting.filter(|w| w["agent"] == agent && w["version"] == version).map(|w| w["id"].as_str().unwrap());
+        let path = format!("/api/v1/queue/{}", id.next().expect("the version waits"));
         moderator
             .send(Method::POST, &path, json!({ "approve": true, "reason": "fine" }))
             .await

@@ -97,6 +97,8 @@ impl Key {
 /// Changes what the provider is about to sign: header and claims.
 type Change = Box<dyn Fn(&mut Value, &mut Value) + Send>;
 
+type Signs = Box<dyn Fn(&str) -> String + Send>;
+
 struct Inside {
     url: String,
     keys: Vec<(String, Key)>,
@@ -107,7 +109,7 @@ struct Inside {
     made: usize,
     change: Option<Change>,
     /// Signs instead of the key.
-    signs: Option<Box<dyn Fn(&str) -> String + Send>>,
+    signs: Option<Signs>,
     refuses: bool,
     down: bool,
     in_body: bool,

@@ -64,7 +64,10 @@ fn start() -> String {
         parent = std::process::id(),
         folder = folder.display(),
     );
-    Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).current_dir("/").spawn().unwrap();
+    // It outlives this process; nobody waits for it.
+    let script = format!("({script}) &");
+    let started = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).current_dir("/").status().unwrap();
+    assert!(started.success(), "{script}");
     let deadline = Instant::now() + Duration::from_secs(60);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < deadline, "PostgreSQL does not answer: see {}", folder.display());

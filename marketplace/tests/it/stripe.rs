@@ -44,10 +44,19 @@ pub struct Stripe {
 
 type Shared = Arc<Mutex<Inside>>;
 
-fn error(status: u16, message: &str) -> Response {
-    let kind = "invalid_request_error";
-    let body = json!({ "error": { "message": message, "type": kind } });
-    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+/// What is refused, and why.
+struct Refused(u16, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self(status, message) = self;
+        let body = json!({ "error": { "message": message, "type": "invalid_request_error" } });
+        (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+    }
+}
+
+fn error(status: u16, message: &str) -> Refused {
+    Refused(status, message.to_string())
 }
 
 fn decode(text: &str) -> String {
@@ -87,7 +96,7 @@ impl Inside {
         self.events.push(event);
     }
 
-    fn create(&mut self, path: &str, form: &HashMap<String, String>) -> Result<Value, Response> {
+    fn create(&mut self, path: &str, form: &HashMap<String, String>) -> Result<Value, Refused> {
         let field = |name: &str| form.get(name).cloned();
         let need = |name: &str| field(name).ok_or_else(|| error(400, &format!("Missing required param: {name}.")));
         match path {
@@ -185,11 +194,11 @@ async fn create(State(inside): State<Shared>, Path(path): Path<String>, headers:
     let mut inside = inside.lock().unwrap();
     inside.calls += 1;
     if inside.down {
-        return error(503, "down");
+        return error(503, "down").into_response();
     }
     let header = |name: &str| headers.get(name).map(|v| v.to_str().unwrap().to_string()).unwrap_or_default();
     if header("authorization") != format!("Bearer {KEY}") {
-        return error(401, "Invalid API Key provided");
+        return error(401, "Invalid API Key provided").into_response();
     }
     assert_eq!(header("stripe-version"), "2024-06-20");
     let key = header("idempotency-key");
@@ -200,7 +209,8 @@ async fn create(State(inside): State<Shared>, Path(path): Path<String>, headers:
             return error(
                 400,
                 "Keys for idempotent requests can only be used with the same parameters they were first used with.",
-            );
+            )
+            .into_response();
         }
         return Json(answer.clone()).into_response();
     }
@@ -211,16 +221,16 @@ async fn create(State(inside): State<Shared>, Path(path): Path<String>, headers:
             inside.idempotency.insert(key, (request, answer.clone()));
             Json(answer).into_response()
         }
-        Err(response) => response,
+        Err(refused) => refused.into_response(),
     }
 }
 
 async fn object(State(inside): State<Shared>, Path((kind, id)): Path<(String, String)>) -> Response {
     let inside = inside.lock().unwrap();
     match inside.objects.get(&id) {
-        _ if inside.down => error(503, "down"),
+        _ if inside.down => error(503, "down").into_response(),
         Some(object) => Json(object.clone()).into_response(),
-        None => error(404, &format!("No such {kind}: '{id}'")),
+        None => error(404, &format!("No such {kind}: '{id}'")).into_response(),
     }
 }
 

@@ -85,11 +85,10 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     steps.heading("How to go on")?;
     print(how_to_go_on(&told, args.keep).as_bytes())?;
     if let Some(address) = market.as_ref().and_then(|m| m.address.as_ref()) {
-        let (http, key) = (told.server.http_address, &told.key);
-        print(
-            format!("  Dashboard    http://{http}/  (from elsewhere with the key {key})\n  Marketplace  {address}\n")
-                .as_bytes(),
-        )?;
+        let (http, today) = (told.server.http_address, day_of(clock().now()));
+        let (from, to) = (show_day(today - 7), show_day(today + 1));
+        let text = format!("  Dashboard    http://{http}/?from={from}&to={to}\n  Marketplace  {address}\n");
+        print(text.as_bytes())?;
     }
     if args.keep {
         interrupted().await?;
