@@ -149,6 +149,34 @@ async fn busy(person: Person, url: String, done: Arc<AtomicU64>, stop: Arc<Atomi
     }
 }
 
+/// `make demo`, with both programs: the week of the marketplace is in Millstream's tables, all of it.
+#[test]
+fn the_demo_tells_of_a_week_of_the_marketplace() {
+    let Some(binary) = millstream() else {
+        println!("left out: target/debug/millstream is not built; `make test` builds it");
+        return;
+    };
+    let out = tempfile::tempdir().unwrap();
+    let output = Command::new(binary)
+        .args(["demo", "--marketplace", env!("CARGO_BIN_EXE_marketplace"), "--out"])
+        .arg(out.path())
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let week = told.split("\nThe marketplace\n").nth(1).unwrap_or_else(|| panic!("{told}"));
+    let number = |words: &str| -> u64 {
+        let line = week.lines().find(|l| l.contains(words)).unwrap_or_else(|| panic!("no '{words}' in {week}"));
+        line.split_whitespace().find_map(|w| w.parse().ok()).unwrap()
+    };
+    let kinds = ["viewed", "searched", "installed", "upgraded", "rolled_back", "uninstalled", "reviewed", "published"];
+    let all: u64 = kinds.iter().map(|kind| number(&format!(" {kind} by "))).sum();
+    assert_eq!(all, number("events over gRPC"), "{week}");
+    assert!(number("30 agents") == 30 && number("runs came over HTTP") > 500, "{week}");
+}
+
 /// Publishers see how their agents run, by version, from a real Millstream; without it they see what the marketplace knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishers_see_how_their_agents_run() {

@@ -243,13 +243,21 @@ impl Provider {
     }
 
     async fn market(&self) -> Market {
+        self.market_on(None).await
+    }
+
+    async fn market_on(&self, database: Option<String>) -> Market {
         let oidc = config::Oidc {
             name: "Example".to_string(),
             issuer: self.url.clone(),
             client_id: CLIENT.to_string(),
             client_secret: SECRET.to_string(),
         };
-        Market::start_with(|c| c.oidc = Some(oidc)).await
+        Market::start_with(|c| {
+            c.oidc = Some(oidc);
+            c.database_url = database;
+        })
+        .await
     }
 
     fn set(&self, change: impl FnOnce(&mut Inside)) {
@@ -295,10 +303,13 @@ async fn account_of(market: &Market, answer: &Answer) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_never_was_here_gets_an_account_and_finds_it_again() {
-    for (key, in_body) in [(Key::curve(), false), (Key::edwards(), true), (Key::rsa(), false)] {
+    let postgres = Some(crate::postgres::database().await);
+    for (key, in_body, database) in
+        [(Key::curve(), false, None), (Key::edwards(), true, None), (Key::rsa(), false, postgres)]
+    {
         let provider = Provider::start(key).await;
         provider.set(|p| p.in_body = in_body);
-        let market = provider.market().await;
+        let market = provider.market_on(database).await;
         market.person("grace-hopper").await;
         assert!(market.stranger().page("/sign-in").await.text.contains("Sign in with Example"));
         let first = account_of(&market, &sign_in(&market).await).await;
