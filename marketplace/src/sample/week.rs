@@ -1,20 +1,13 @@
-//! A sample catalogue and a simulated week of its users: through the same functions that requests call, on a clock that the
-//! simulation moves. Accounts are numbered; nobody can sign in to them.
-//!
-//! Where there is a real catalogue (the plugins of an editor), its entries are listed too: names and descriptions are real,
-//! categories are guessed from their words, versions and users are made up.
-
-use std::io::Read;
-use std::path::Path;
+//! Publishers, moderators and consumers of the sample, and what they do in a week.
 
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::accounts::{Account, Caller, by_handle, check_name};
+use super::agents::AGENTS;
+use super::real::{Real, category_of};
+use crate::accounts::{Account, Caller, by_handle};
 use crate::app::App;
 use crate::catalogue::agent::become_publisher;
 use crate::catalogue::collection::{self, NewCollection, NewItem};
@@ -31,177 +24,10 @@ const PUBLISHERS: [&str; 6] = ["north-tools", "river-labs", "open-bench", "clear
 const CONSUMERS: usize = 240;
 const ACTIONS_PER_DAY: usize = 260;
 
-/// (name, title, summary, category, permissions)
-const AGENTS: [(&str, &str, &str, &str, &str); 30] = [
-    (
-        "forecaster",
-        "Forecaster",
-        "Forecasts revenue from orders and tells how sure it is.",
-        "business-intelligence",
-        "files:read",
-    ),
-    (
-        "kpi-watch",
-        "KPI Watch",
-        "Watches key figures and says why one moved.",
-        "business-intelligence",
-        "network:metrics.internal",
-    ),
-    ("board-pack", "Board Pack", "Turns a month of figures into ten slides.", "business-intelligence", "files:write"),
-    (
-        "pull-reader",
-        "Pull Reader",
-        "Reads pull requests line by line and asks what a reviewer would ask.",
-        "code-analysis-review",
-        "files:read",
-    ),
-    (
-        "dead-code",
-        "Dead Code Finder",
-        "Finds code that nothing reaches any more.",
-        "code-analysis-review",
-        "files:read",
-    ),
-    (
-        "complexity-map",
-        "Complexity Map",
-        "Draws where a code base is hard to change.",
-        "code-analysis-review",
-        "files:read",
-    ),
-    (
-        "readme-keeper",
-        "Readme Keeper",
-        "Keeps readmes in step with the code beside them.",
-        "documentation-generation",
-        "files:write",
-    ),
-    (
-        "api-scribe",
-        "API Scribe",
-        "Writes reference pages from routes and types.",
-        "documentation-generation",
-        "files:write",
-    ),
-    (
-        "changelog",
-        "Changelog Writer",
-        "Writes release notes for people from commits.",
-        "documentation-generation",
-        "files:read",
-    ),
-    (
-        "ship-it",
-        "Ship It",
-        "Rolls a release out step by step and back at the first alarm.",
-        "devops-deployment",
-        "shell",
-    ),
-    (
-        "pipeline-doctor",
-        "Pipeline Doctor",
-        "Says why a build failed and how to mend it.",
-        "devops-deployment",
-        "network:ci.internal",
-    ),
-    (
-        "cost-trimmer",
-        "Cost Trimmer",
-        "Finds machines that do nothing and what they cost.",
-        "devops-deployment",
-        "network:cloud.internal",
-    ),
-    ("flake-hunter", "Flake Hunter", "Runs tests until it knows which of them are flaky.", "testing-qa", "shell"),
-    ("case-writer", "Test Case Writer", "Writes the tests that a change should have had.", "testing-qa", "files:write"),
-    ("screen-diff", "Screen Diff", "Compares screens before and after a change.", "testing-qa", "network:localhost"),
-    (
-        "leak-finder",
-        "Leak Finder",
-        "Finds secrets in history and says how to take them back.",
-        "security-compliance",
-        "files:read",
-    ),
-    (
-        "licence-check",
-        "Licence Check",
-        "Lists the licences of all dependencies and what they ask for.",
-        "security-compliance",
-        "files:read",
-    ),
-    ("threat-sketch", "Threat Sketch", "Draws who could attack what in a design.", "security-compliance", "files:read"),
-    (
-        "sql-doctor",
-        "SQL Doctor",
-        "Finds slow queries and the index that each is missing.",
-        "database-data",
-        "network:db.internal",
-    ),
-    ("schema-guide", "Schema Guide", "Explains a database to somebody new.", "database-data", "network:db.internal"),
-    (
-        "migrator",
-        "Migration Planner",
-        "Plans schema changes that lock nothing for long.",
-        "database-data",
-        "files:write",
-    ),
-    (
-        "pixel-checker",
-        "Pixel Checker",
-        "Finds text without contrast and buttons without names.",
-        "frontend-ui",
-        "network:localhost",
-    ),
-    (
-        "component-smith",
-        "Component Smith",
-        "Makes components from a sketch, in your design system.",
-        "frontend-ui",
-        "files:write",
-    ),
-    ("style-sorter", "Style Sorter", "Finds styles that no page uses.", "frontend-ui", "files:read"),
-    (
-        "endpoint-maker",
-        "Endpoint Maker",
-        "Makes an endpoint with tests from one sentence.",
-        "backend-api",
-        "files:write",
-    ),
-    (
-        "contract-guard",
-        "Contract Guard",
-        "Tells which clients a change of an API would break.",
-        "backend-api",
-        "files:read",
-    ),
-    (
-        "mock-server",
-        "Answer Server",
-        "Answers as an API does, from its description.",
-        "backend-api",
-        "network:localhost",
-    ),
-    (
-        "paper-digest",
-        "Paper Digest",
-        "Reads papers and says what is new in them.",
-        "research-analysis",
-        "network:export.arxiv.org",
-    ),
-    (
-        "market-scout",
-        "Market Scout",
-        "Compares products by what their users say.",
-        "research-analysis",
-        "network:search.internal",
-    ),
-    (
-        "survey-reader",
-        "Survey Reader",
-        "Groups thousands of free answers and counts them.",
-        "research-analysis",
-        "files:read",
-    ),
-];
+/// Whose the entries of a real catalogue are here.
+const REAL_PUBLISHER: &str = "editor-plugins";
+/// Between two uploads.
+const UPLOAD_MS: i64 = 20_000;
 
 const WORDS: [&str; 12] = [
     "review",
@@ -238,33 +64,6 @@ impl Random {
     fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         all.get(self.below(all.len()))
     }
-}
-
-/// One entry of a real catalogue.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Real {
-    id: String,
-    name: String,
-    description: String,
-    repo: String,
-}
-
-/// Whose the entries of a real catalogue are here.
-const REAL_PUBLISHER: &str = "editor-plugins";
-/// Between two uploads.
-const UPLOAD_MS: i64 = 20_000;
-
-/// Reads the real catalogue of a folder; nothing if the folder has none.
-pub fn real_catalogue(folder: &Path) -> Result<Vec<Real>> {
-    let path = folder.join("market_obsidian_catalog_2023-12-31.json.gz");
-    let Ok(file) = std::fs::File::open(&path) else { return Ok(Vec::new()) };
-    let mut text = String::new();
-    let read = GzDecoder::new(file).read_to_string(&mut text);
-    read.map_err(|e| Problem::invalid(format!("{}: {e}", path.display())))?;
-    let mut all: Vec<Real> =
-        serde_json::from_str(&text).map_err(|e| Problem::invalid(format!("{}: {e}", path.display())))?;
-    all.retain(|r| check_name("", &r.id).is_ok());
-    Ok(all)
 }
 
 /// How long the sample's publishers take, with so many real entries.
@@ -352,24 +151,6 @@ async fn publish_real(app: &App, clock: &Clock, real: &[Real]) -> Result<Vec<Str
         clock.advance(UPLOAD_MS);
     }
     Ok(names)
-}
-
-/// The category whose words a text has; research where there are none.
-fn category_of(text: &str) -> &'static str {
-    const WORDS: [(&str, &[&str]); 9] = [
-        ("database-data", &["database", "sql", "table", "csv", "query"]),
-        ("security-compliance", &["encrypt", "password", "secret", "privacy"]),
-        ("devops-deployment", &["deploy", "git", "sync", "publish", "backup"]),
-        ("testing-qa", &["test", "lint", "check"]),
-        ("code-analysis-review", &["code", "syntax", "review"]),
-        ("frontend-ui", &["theme", "style", "css", "icon", "color", "sidebar", "button"]),
-        ("backend-api", &["api", "server", "http"]),
-        ("business-intelligence", &["chart", "dashboard", "track", "kanban", "task"]),
-        ("documentation-generation", &["document", "template", "export", "markdown", "note"]),
-    ];
-    let text = text.to_lowercase();
-    let fits = |words: &[&str]| words.iter().any(|w| text.contains(w));
-    WORDS.iter().find(|(_, words)| fits(words)).map_or("research-analysis", |(slug, _)| slug)
 }
 
 /// An account on this machine that nobody can sign in to.
