@@ -77,6 +77,26 @@ pub struct SqlError {
     pub line_text: Option<String>,
 }
 
+impl SqlError {
+    /// What a parser says of `sql`, with its place as numbers and the line's text.
+    pub fn of_parser(sql: &str, message: &str) -> Self {
+        let message = ["SQL error: ", "sql parser error: ", "ParserError(\"", "TokenizerError(\""]
+            .iter()
+            .fold(message, |m, prefix| m.strip_prefix(prefix).unwrap_or(m))
+            .trim_end_matches("\")");
+        let mut error = Self { message: message.to_string(), ..Self::default() };
+        if let Some((text, place)) = message.rsplit_once(" at Line: ")
+            && let Some((line, column)) = place.split_once(", Column: ")
+            && let (Ok(line), Ok(column)) = (line.trim().parse::<u64>(), column.trim().parse::<u64>())
+        {
+            error.message = text.to_string();
+            error.place = Some((line, column));
+            error.line_text = sql.lines().nth(line.saturating_sub(1) as usize).map(str::to_string);
+        }
+        error
+    }
+}
+
 impl fmt::Display for SqlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::duration;
 use crate::ingest::IngestConfig;
+use crate::postgres::PostgresConfig;
 use crate::sending::{Scheduled, Smtp};
 
 /// Everything that `millstream.toml` may say.
@@ -37,6 +38,8 @@ pub struct Config {
     pub http: Http,
     /// The gRPC face.
     pub ingest: IngestConfig,
+    /// SQL over PostgreSQL's wire protocol.
+    pub postgres: PostgresConfig,
     /// Where the tables are.
     pub lake: Lake,
     /// Where the SQL files are.
@@ -140,6 +143,7 @@ impl Default for Config {
             week_start: "monday".to_string(),
             http: Http::default(),
             ingest: IngestConfig::default(),
+            postgres: PostgresConfig::default(),
             lake: Lake::default(),
             sql: SqlDirs::default(),
             rollups: Rollups::default(),
@@ -245,6 +249,9 @@ impl Config {
             return wrong("week_start", &format!("`{}` is no weekday; write monday, sunday, ...", self.week_start));
         }
         self.ingest.check()?;
+        if let Some((key, what)) = self.postgres.wrong() {
+            return wrong(key, &what);
+        }
         if let Err(e) = crate::schedule::parse_cron(&self.rollups.schedule) {
             let what = match e {
                 Error::Config(what) => what,
@@ -280,6 +287,7 @@ impl Config {
         ];
         let files =
             [&mut self.http.tls_cert, &mut self.http.tls_key, &mut self.ingest.tls_cert, &mut self.ingest.tls_key];
+        paths.extend([&mut self.postgres.tls_cert, &mut self.postgres.tls_key].into_iter().flatten());
         paths.extend(files.into_iter().flatten());
         for path in paths {
             // `join` keeps an absolute path as it is.
@@ -375,6 +383,10 @@ mod tests {
                 "configuration: etc/millstream.toml:1: `10` has no unit; write a whole number",
             ),
             ("workers = 0", "configuration: etc/millstream.toml: workers is 0; write 1 or more"),
+            (
+                "postgres.listen = '0.0.0.0:5432'",
+                "configuration: etc/millstream.toml: postgres.listen is 0.0.0.0:5432, where API keys would travel",
+            ),
             ("http.listen = 'localhost'", "configuration: etc/millstream.toml:1: invalid socket address"),
             (
                 "time_zone = 'Berlin'",

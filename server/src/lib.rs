@@ -15,6 +15,7 @@ pub mod http;
 pub mod ingest;
 pub mod keys;
 pub mod metric;
+pub mod postgres;
 pub mod range;
 pub mod report;
 pub mod rows;

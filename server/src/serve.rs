@@ -19,7 +19,7 @@ use crate::keys::Keys;
 use crate::schedule::{self, Schedule};
 use crate::sending::Sending;
 use crate::tables::Tables;
-use crate::{adapt, catalog, ingest};
+use crate::{adapt, catalog, ingest, postgres};
 
 /// How long open requests may take to end once the server is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +38,8 @@ pub struct Server {
     pub http_address: SocketAddr,
     /// Where gRPC listens.
     pub grpc_address: SocketAddr,
+    /// Where PostgreSQL's protocol is spoken, if it is.
+    pub postgres_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     faces: Vec<JoinHandle<Result<()>>>,
     scheduler: JoinHandle<()>,
@@ -52,6 +54,10 @@ impl Server {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self> {
         let http = listen("http.listen", config.http.listen).await?;
         let grpc = listen("ingest.listen", config.ingest.listen).await?;
+        let postgres = match config.postgres.listen {
+            Some(address) => Some(listen("postgres.listen", address).await?),
+            None => None,
+        };
         let engine = Arc::new(open_engine(&config, clock.clone()).await?);
         engine.start().await?;
         // Metrics read the tables of rollups from the first request on.
@@ -61,6 +67,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let http_address = address(&http)?;
         let grpc_address = address(&grpc)?;
+        let postgres_address = postgres.as_ref().map(address).transpose()?;
         let schedule = Schedule {
             engine: engine.clone(),
             clock: clock.clone(),
@@ -70,11 +77,16 @@ impl Server {
         };
         let sending = Sending { engine: engine.clone(), config: config.clone(), clock: clock.clone() };
         let grpc = ingest::serve(engine.clone(), keys.clone(), config.ingest.clone(), grpc, stopped(stopping.clone()));
+        let postgres = postgres.map(|listener| {
+            let (section, limits) = (config.postgres.clone(), config.query_limits());
+            tokio::spawn(postgres::serve(engine.clone(), keys.clone(), section, limits, listener, stopping.clone()))
+        });
         let app = App::new(engine.clone(), config, keys.clone(), clock, stopping.clone());
-        let faces = vec![tokio::spawn(grpc), tokio::spawn(serve_http(http, Arc::new(app), stopping.clone()))];
+        let mut faces = vec![tokio::spawn(grpc), tokio::spawn(serve_http(http, Arc::new(app), stopping.clone()))];
+        faces.extend(postgres);
         let sending = tokio::spawn(sending.run(stopping.clone()));
         let scheduler = tokio::spawn(schedule.run(stopping));
-        Ok(Self { engine, keys, http_address, grpc_address, stop, faces, scheduler, sending })
+        Ok(Self { engine, keys, http_address, grpc_address, postgres_address, stop, faces, scheduler, sending })
     }
 
     /// Ends when a face or the pipelines fail; a server that takes nothing in should stop. Never ends else.

@@ -1,7 +1,7 @@
 //! The tables that SQL sees: those of the lake, opened when they are named, at their newest version.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
@@ -24,11 +24,13 @@ pub(super) struct LakeCatalog {
     lake: Lake,
     /// All tables, where the query asks for a list; otherwise empty, to save the listing.
     names: Arc<Vec<String>>,
+    /// Schemas that hold no table of the lake, such as a face's system catalogue.
+    others: RwLock<BTreeMap<String, Arc<dyn SchemaProvider>>>,
 }
 
 impl LakeCatalog {
     pub(super) fn new(lake: Lake, names: Vec<String>) -> Self {
-        Self { lake, names: Arc::new(names) }
+        Self { lake, names: Arc::new(names), others: RwLock::default() }
     }
 }
 
@@ -40,8 +42,15 @@ impl CatalogProvider for LakeCatalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if let Some(other) = self.others.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Some(Arc::clone(other));
+        }
         let prefix = if name == SCHEMA { String::new() } else { format!("{name}.") };
         Some(Arc::new(LakeSchema { lake: self.lake.clone(), prefix, names: Arc::clone(&self.names) }))
+    }
+
+    fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
+        Ok(self.others.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), schema))
     }
 }
 

@@ -46,9 +46,6 @@ const READ_ONLY: &str = "queries only read; write SELECT, WITH, EXPLAIN, SHOW TA
 ///
 /// Errors: `Limit` for a text that is too long or too deep, else `Query`.
 pub(super) fn parse(sql: &str) -> Result<Statement> {
-    if sql.len() > TEXT_BYTES_MAX {
-        return Err(limit(format!("the query has {} bytes, more than {TEXT_BYTES_MAX}; shorten it", sql.len())));
-    }
     measure(sql)?;
     let dialect = GenericDialect {};
     let mut statements = DFParserBuilder::new(sql)
@@ -56,7 +53,7 @@ pub(super) fn parse(sql: &str) -> Result<Statement> {
         .with_recursion_limit(PARSER_RECURSION_MAX)
         .build()
         .and_then(|mut parser| parser.parse_statements())
-        .map_err(|e| parse_error(sql, &e.strip_backtrace()))?;
+        .map_err(|e| Error::from(SqlError::of_parser(sql, &e.strip_backtrace())))?;
     if statements.len() > 1 {
         return Err(refused("several statements in one query", "send them one by one"));
     }
@@ -65,9 +62,14 @@ pub(super) fn parse(sql: &str) -> Result<Statement> {
     Ok(statement)
 }
 
-fn measure(sql: &str) -> Result<()> {
+/// Refuses a text that is too long or too deep to be parsed.
+pub(super) fn measure(sql: &str) -> Result<()> {
+    if sql.len() > TEXT_BYTES_MAX {
+        return Err(limit(format!("the query has {} bytes, more than {TEXT_BYTES_MAX}; shorten it", sql.len())));
+    }
     let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize().map_err(|e| parse_error(sql, &e.to_string()))?;
+    let tokens =
+        Tokenizer::new(&dialect, sql).tokenize().map_err(|e| Error::from(SqlError::of_parser(sql, &e.to_string())))?;
     let (mut depth, mut deepest, mut operators) = (0usize, 0, 0);
     for token in &tokens {
         match token {
@@ -286,22 +288,4 @@ fn limit(message: String) -> Error {
 
 fn refused(message: &str, fix: &str) -> Error {
     SqlError { message: message.to_string(), fix: Some(fix.to_string()), ..SqlError::default() }.into()
-}
-
-/// A parser's message with its place as numbers and the line's text.
-fn parse_error(sql: &str, message: &str) -> Error {
-    let message = ["SQL error: ", "ParserError(\"", "TokenizerError(\""]
-        .iter()
-        .fold(message, |m, prefix| m.strip_prefix(prefix).unwrap_or(m))
-        .trim_end_matches("\")");
-    let mut error = SqlError { message: message.to_string(), ..SqlError::default() };
-    if let Some((text, place)) = message.rsplit_once(" at Line: ")
-        && let Some((line, column)) = place.split_once(", Column: ")
-        && let (Ok(line), Ok(column)) = (line.trim().parse::<u64>(), column.trim().parse::<u64>())
-    {
-        error.message = text.to_string();
-        error.place = Some((line, column));
-        error.line_text = sql.lines().nth(line.saturating_sub(1) as usize).map(str::to_string);
-    }
-    error.into()
 }

@@ -5,11 +5,14 @@
 //! rows, text and nesting.
 
 mod catalog;
+mod error;
 mod guard;
 mod parameters;
 mod query;
 mod rollup;
+mod time_bucket;
 mod views;
 
-pub use query::{Batch, Functions, QueryLimits, QueryResult};
+pub use error::query_error;
+pub use query::{Batch, Described, Dress, Functions, QueryLimits, QueryResult};
 pub use rollup::{ROLLUP_RUNS, Rollup, RollupRun};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
@@ -23,9 +23,11 @@ use datafusion::sql::parser::Statement;
 use futures::StreamExt;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::catalog::{CATALOG, LakeCatalog, LakeStores, SCHEMA};
+use super::error::{closest, ended, memory_error, query_error, timeout_error};
+use super::time_bucket::TimeBucket;
 use super::views::Views;
 use super::{guard, parameters};
 use crate::error::{Error, Result, SqlError};
@@ -82,6 +84,18 @@ pub struct Functions {
     pub aggregate: Vec<Arc<AggregateUDF>>,
 }
 
+/// What a face of another dialect does to the session of each of its queries: adds a system catalogue and its functions.
+pub type Dress = Arc<dyn Fn(&SessionContext) -> std::result::Result<(), DataFusionError> + Send + Sync>;
+
+/// What a query will answer, before it runs.
+#[derive(Debug)]
+pub struct Described {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The placeholders `$1`, `$2`, ... with their types, where the query tells them.
+    pub parameters: BTreeMap<String, Option<DataType>>,
+}
+
 /// Runs queries and rollups. Cheap to clone.
 ///
 /// Queries have threads of their own, so that a heavy one holds up no pipeline and no timer.
@@ -92,6 +106,7 @@ pub struct Batch {
     functions: Functions,
     views: Views,
     threads: Arc<Threads>,
+    dress: Option<Dress>,
 }
 
 impl std::fmt::Debug for Batch {
@@ -116,7 +131,7 @@ impl Batch {
             scalar: own.scalar.into_iter().chain(functions.scalar).collect(),
             aggregate: own.aggregate.into_iter().chain(functions.aggregate).collect(),
         };
-        Ok(Self { lake, clock, functions, views: Views::default(), threads: Arc::new(Threads::new()?) })
+        Ok(Self { lake, clock, functions, views: Views::default(), threads: Arc::new(Threads::new()?), dress: None })
     }
 
     /// Replaces the views: named SELECTs that queries and rollups use like tables. Clones of this share them.
@@ -129,6 +144,40 @@ impl Batch {
     /// Errors: `Query` when the text is wrong.
     pub fn tables_read(&self, sql: &str) -> Result<Vec<String>> {
         self.tables_named(&self.views.expand(guard::parse(sql)?)?)
+    }
+
+    /// The same tables and threads for a face of another dialect. What `dress` adds is read within the same limits.
+    pub fn dressed(&self, dress: Dress) -> Self {
+        Self { dress: Some(dress), ..self.clone() }
+    }
+
+    /// Plans one read-only query whose placeholders have no value yet.
+    ///
+    /// Errors: as [`Batch::query`].
+    pub async fn describe(&self, sql: &str, limits: &QueryLimits) -> Result<Described> {
+        let statement = self.views.expand(guard::parse(sql)?)?;
+        let (batch, own_limits) = (self.clone(), limits.clone());
+        self.within(limits, Arc::default(), async move {
+            let (_, plan) = batch.logical(statement, &own_limits).await?;
+            let parameters = plan.get_parameter_types().map_err(query_error)?.into_iter().collect();
+            Ok(Described { schema: Arc::clone(plan.schema().inner()), parameters })
+        })
+        .await
+    }
+
+    /// Runs `work` on a text from a user, on a thread whose stack is deep enough for what [`Batch::query`] takes, after
+    /// the same bounds on length and nesting.
+    ///
+    /// Errors: `Limit` for a text that is too long or too deep, else those of `work`.
+    pub async fn rewrite<T: Send + 'static>(
+        &self,
+        sql: &str,
+        limits: &QueryLimits,
+        work: impl FnOnce(&str) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        guard::measure(sql)?;
+        let sql = sql.to_string();
+        self.within(limits, Arc::default(), async move { work(&sql) }).await
     }
 
     /// Runs one read-only query.
@@ -225,17 +274,9 @@ impl Batch {
         rows_max: Option<usize>,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<Planned> {
-        let text = statement.to_string();
-        let lists = !guard::is_query(&statement) || text.to_ascii_lowercase().contains("information_schema");
-        let names = if lists { self.lake.names().await? } else { Vec::new() };
         let rows_max = rows_max.filter(|_| guard::is_query(&statement));
-        let session = self.session(limits, names)?;
+        let (session, mut plan) = self.logical(statement, limits).await?;
         let state = session.state();
-        let mut plan = match state.statement_to_plan(statement).await {
-            Ok(plan) => plan,
-            Err(e) => return Err(self.explained(e).await),
-        };
-        guard::allow_plan(&plan)?;
         if let Some(rows_max) = rows_max {
             plan = LogicalPlanBuilder::from(plan)
                 .limit(0, Some(rows_max))
@@ -251,6 +292,19 @@ impl Batch {
         }
         .map_err(query_error)?;
         Ok(Planned { plan: guard::yielding(physical)?, context: session.task_ctx() })
+    }
+
+    async fn logical(&self, statement: Statement, limits: &QueryLimits) -> Result<(SessionContext, LogicalPlan)> {
+        let text = statement.to_string();
+        let lists = !guard::is_query(&statement) || text.to_ascii_lowercase().contains("information_schema");
+        let names = if lists { self.lake.names().await? } else { Vec::new() };
+        let session = self.session(limits, names)?;
+        let plan = match session.state().statement_to_plan(statement).await {
+            Ok(plan) => plan,
+            Err(e) => return Err(self.explained(e).await),
+        };
+        guard::allow_plan(&plan)?;
+        Ok((session, plan))
     }
 
     fn session(&self, limits: &QueryLimits, names: Vec<String>) -> Result<SessionContext> {
@@ -280,6 +334,10 @@ impl Batch {
         }
         for function in &self.functions.aggregate {
             session.register_udaf(function.as_ref().clone());
+        }
+        session.register_udf(ScalarUDF::from(TimeBucket::new()));
+        if let Some(dress) = &self.dress {
+            dress(&session).map_err(query_error)?;
         }
         Ok(session)
     }
@@ -338,67 +396,6 @@ async fn collect(mut rows: SendableRecordBatchStream, limits: &QueryLimits) -> R
         }
     }
     Ok(QueryResult { schema, batches, truncated: false })
-}
-
-/// An error of DataFusion as ours, by who can mend it.
-pub(super) fn query_error(e: DataFusionError) -> Error {
-    if let DataFusionError::External(inner) = e.find_root() {
-        return match inner.downcast_ref::<Error>() {
-            Some(Error::Limit { message, retry_after_ms }) => {
-                Error::Limit { message: message.clone(), retry_after_ms: *retry_after_ms }
-            }
-            _ => Error::Storage(inner.to_string()),
-        };
-    }
-    match Error::from(e) {
-        Error::Limit { message, .. } => memory_error(message.lines().next().unwrap_or(&message)),
-        Error::Query(mut sql) => {
-            for prefix in ["Error during planning: ", "Schema error: ", "This feature is not implemented: "] {
-                sql.message = sql.message.trim_start_matches(prefix).to_string();
-            }
-            Error::Query(sql)
-        }
-        other => other,
-    }
-}
-
-fn memory_error(detail: &str) -> Error {
-    let message = format!("the query needs more memory than it may use ({detail}); filter or aggregate more");
-    Error::Limit { message, retry_after_ms: 1_000 }
-}
-
-fn timeout_error(limits: &QueryLimits) -> Error {
-    let message = format!("the query took longer than {:?} and was cancelled; narrow it to fewer days", limits.timeout);
-    Error::Limit { message, retry_after_ms: 1_000 }
-}
-
-fn ended(e: JoinError) -> Error {
-    if e.is_panic() {
-        Error::Bug(format!("a query panicked: {e}"))
-    } else {
-        Error::Stopped("queries have ended".into())
-    }
-}
-
-/// The name with the fewest edits from `wanted`, if they are few.
-fn closest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a String> {
-    let (distance, name) = names.iter().map(|n| (edits(wanted, n), n)).min()?;
-    (distance <= wanted.chars().count() / 3 + 1).then_some(name)
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((y, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            let left = next.last().copied().unwrap_or(0);
-            next.push((diagonal + usize::from(x != *y)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// A query that runs for somebody: it is cancelled when nobody waits for it any more.

@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 
+use super::error::query_error;
 use super::guard;
-use super::query::query_error;
 use crate::error::{Error, Result, SqlError};
 
 /// Views within views at most; a circle has no end.

@@ -310,6 +310,11 @@ impl Engine {
         self.batch.query(sql, parameters, limits).await
     }
 
+    /// What runs the queries: for a face that plans before it asks.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
     /// As [`Engine::query`], as a stream, for results that do not fit in memory.
     pub async fn query_stream(
         &self,

@@ -27,6 +27,9 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     let (http, grpc) = (scheme(config.http.tls_cert.is_some()), scheme(config.ingest.tls_cert.is_some()));
     let mut server = Server::start(config, clock()).await?;
     eprintln!("HTTP  {http}://{}\ngRPC  {grpc}://{}\ndata  {data_dir}", server.http_address, server.grpc_address);
+    if let Some(address) = server.postgres_address {
+        eprintln!("SQL   postgresql://me@{address}/millstream (the password is an API key)");
+    }
     if server.keys.list()?.is_empty() {
         eprintln!("There is no API key yet: `millstream keys create --name me --role admin` makes one.");
     }

@@ -94,16 +94,17 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig> {
+/// The certificate and its key, for any listener.
+pub fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig> {
     let wrong = |name: &str, path: &Path, e: &dyn std::fmt::Display| {
         Error::Config(format!("{name} = {}: {e}; it must be a PEM file that this user can read", path.display()))
     };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| wrong("http.tls_cert", certificate, &e))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong("http.tls_key", key, &e))?;
+        .map_err(|e| wrong("tls_cert", certificate, &e))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong("tls_key", key, &e))?;
     ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
-        .map_err(|e| wrong("http.tls_cert", certificate, &e))
+        .map_err(|e| wrong("tls_cert", certificate, &e))
 }

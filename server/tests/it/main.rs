@@ -9,5 +9,6 @@ mod http;
 mod ingest;
 mod keys;
 mod metrics;
+mod postgres;
 mod sdk;
 mod sending;
