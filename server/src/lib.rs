@@ -9,6 +9,7 @@ pub mod config;
 pub mod dashboard;
 pub mod demo;
 pub mod duration;
+pub mod flight;
 pub mod format;
 pub mod generate;
 pub mod http;

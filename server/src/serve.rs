@@ -12,6 +12,7 @@ use millstream::{Engine, Error, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic::service::Routes;
 
 use crate::config::Config;
 use crate::http::{self, App, tls};
@@ -19,7 +20,7 @@ use crate::keys::Keys;
 use crate::schedule::{self, Schedule};
 use crate::sending::Sending;
 use crate::tables::Tables;
-use crate::{adapt, catalog, ingest, postgres};
+use crate::{adapt, catalog, flight, ingest, postgres};
 
 /// How long open requests may take to end once the server is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +77,9 @@ impl Server {
             recheck_interval: config.rollups.recheck_interval,
         };
         let sending = Sending { engine: engine.clone(), config: config.clone(), clock: clock.clone() };
-        let grpc = ingest::serve(engine.clone(), keys.clone(), config.ingest.clone(), grpc, stopped(stopping.clone()));
+        let routes = flight::add_to(Routes::default(), &engine, keys.clone(), config.query_limits());
+        let (section, stop_grpc) = (config.ingest.clone(), stopped(stopping.clone()));
+        let grpc = ingest::serve(engine.clone(), keys.clone(), section, grpc, routes, stop_grpc);
         let postgres = postgres.map(|listener| {
             let (section, limits) = (config.postgres.clone(), config.query_limits());
             tokio::spawn(postgres::serve(engine.clone(), keys.clone(), section, limits, listener, stopping.clone()))

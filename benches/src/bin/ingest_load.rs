@@ -219,7 +219,7 @@ fn with_server<S: Sink>(
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
     let endpoint = format!("http://{}", listener.local_addr()?);
     let config = IngestConfig { message_bytes_max: 16 << 20, ..IngestConfig::default() };
-    runtime.spawn(serve(sink, keys, config, listener, std::future::pending()));
+    runtime.spawn(serve(sink, keys, config, listener, Default::default(), std::future::pending()));
     let before = cpu_of("server")?;
     let elapsed = drive(load, &endpoint, &key, payloads)?;
     report(name, load, elapsed, Some(cpu_of("server")? - before));

@@ -69,6 +69,12 @@ fn literal(name: &str, value: &ScalarValue) -> Result<Expr> {
         }
         S::UInt64(_) => format!("CAST('{value}' AS BIGINT UNSIGNED)"),
         S::Float32(_) | S::Float64(_) => format!("CAST('{value}' AS DOUBLE)"),
+        S::Decimal128(Some(_), precision, scale) => {
+            let ScalarValue::Utf8(Some(shown)) = value.cast_to(&arrow::datatypes::DataType::Utf8)? else {
+                return Err(Error::Bug(format!("parameter {name} has no text")));
+            };
+            format!("CAST('{shown}' AS DECIMAL({precision}, {scale}))")
+        }
         S::Date32(_) => format!("CAST('{value}' AS DATE)"),
         S::TimestampSecond(Some(_), _)
         | S::TimestampMillisecond(Some(_), _)

@@ -151,11 +151,19 @@ impl Batch {
         Self { dress: Some(dress), ..self.clone() }
     }
 
-    /// Plans one read-only query whose placeholders have no value yet.
+    /// Plans one read-only query and tells what it would answer. Without `parameters` its placeholders stay what they are.
     ///
     /// Errors: as [`Batch::query`].
-    pub async fn describe(&self, sql: &str, limits: &QueryLimits) -> Result<Described> {
-        let statement = self.views.expand(guard::parse(sql)?)?;
+    pub async fn describe(
+        &self,
+        sql: &str,
+        parameters: &BTreeMap<String, ScalarValue>,
+        limits: &QueryLimits,
+    ) -> Result<Described> {
+        let mut statement = self.views.expand(guard::parse(sql)?)?;
+        if !parameters.is_empty() {
+            parameters::bind(&mut statement, parameters)?;
+        }
         let (batch, own_limits) = (self.clone(), limits.clone());
         self.within(limits, Arc::default(), async move {
             let (_, plan) = batch.logical(statement, &own_limits).await?;

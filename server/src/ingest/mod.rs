@@ -24,8 +24,10 @@ mod status;
 
 pub use config::IngestConfig;
 pub use decode::{MESSAGES, schema_of};
+pub(crate) use service::denied;
 pub use service::{Service, find_table, serve};
 pub use status::{CODE_METADATA, RETRY_METADATA, status_of};
+pub(crate) use status::{retry, status};
 
 /// Where rows go: the engine, or a test's recorder.
 pub trait Sink: Send + Sync + 'static {

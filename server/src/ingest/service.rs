@@ -15,6 +15,7 @@ use millstream_proto::v1;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
@@ -37,7 +38,7 @@ const PRODUCER_BYTES_MAX: usize = 256;
 /// How long open calls may take to end once the server is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves ingest on `listener` until `shutdown` ends. Then nothing more is read, batches in flight get their receipts, and
+/// Serves ingest, and `others` beside it, on `listener` until `shutdown` ends. Then nothing more is read, batches in flight get their receipts, and
 /// streams end with UNAVAILABLE, which a client takes as "connect again".
 ///
 /// *Errors*: `Config` for bad bounds or a certificate that cannot be used, `Storage` if the listener fails.
@@ -46,6 +47,7 @@ pub async fn serve<S: Sink>(
     keys: Arc<Keys>,
     config: IngestConfig,
     listener: TcpListener,
+    others: Routes,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     config.check()?;
@@ -72,7 +74,7 @@ pub async fn serve<S: Sink>(
         shutdown.await;
         let _ = stop.send(true);
     };
-    let serving = builder.add_service(server).serve_with_incoming_shutdown(incoming, stopped);
+    let serving = builder.add_routes(others).add_service(server).serve_with_incoming_shutdown(incoming, stopped);
     let mut forced = stopping;
     let give_up = async {
         // A client that does not read its receipts must not keep the server from stopping.
@@ -102,7 +104,8 @@ fn authenticate(keys: &Keys, mut request: Request<()>) -> Result<Request<()>, St
     Ok(request)
 }
 
-fn denied(denied: Denied) -> Status {
+/// Why a key was refused, for the client.
+pub(crate) fn denied(denied: Denied) -> Status {
     match denied {
         Denied::Unauthenticated(message) => status(Code::Unauthenticated, "UNAUTHENTICATED", message),
         Denied::Forbidden(message) => status(Code::PermissionDenied, "FORBIDDEN", message),

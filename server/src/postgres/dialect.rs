@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Query, SetExpr, TableFactor, Value,
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SetExpr, TableFactor, Value,
     ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut, visit_expressions, visit_relations,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -176,10 +176,14 @@ impl VisitorMut for Correlated {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let is_absent = |name: &Ident| NO_COLUMNS.contains(&name.value.as_str());
         let absent = match expr {
             Expr::Subquery(query) => looks_outside(query),
-            Expr::CompoundIdentifier(parts) => {
-                parts.last().is_some_and(|name| NO_COLUMNS.contains(&name.value.as_str()))
+            Expr::CompoundIdentifier(parts) => parts.last().is_some_and(is_absent),
+            // As one text, where psql makes one of the list.
+            Expr::Function(function) if last(&function.name) == "array_to_string" => {
+                let arguments = function.args.to_string();
+                NO_COLUMNS.iter().any(|name| arguments.contains(&format!(".{name}")))
             }
             _ => false,
         };
@@ -251,10 +255,6 @@ impl VisitorMut for Missing {
                 _ => None,
             },
             Expr::Function(function) if last(&function.name).eq_ignore_ascii_case("array") => match &function.args {
-                // psql's \d+ asks for the storage options of a TOAST table, which there is none of.
-                FunctionArguments::Subquery(query) if query.to_string().contains("unnest(NULL)") => {
-                    Some(Expr::Value(Value::Null.with_empty_span()))
-                }
                 FunctionArguments::Subquery(query) => {
                     read(&format!("(SELECT array_agg(element) FROM ({query}) AS elements(element))"))
                 }

@@ -89,7 +89,7 @@ impl Session {
             }
             Some(_) => Ok(Prepared { sql, statement, schema: None, parameters: Vec::new() }),
             None => {
-                let described = self.batch.describe(&statement.text, &self.limits).await;
+                let described = self.batch.describe(&statement.text, &BTreeMap::new(), &self.limits).await;
                 let described = described.map_err(|e| error::of(e, &sql))?;
                 let count = described.parameters.keys().filter_map(|name| name.get(1..)?.parse::<usize>().ok()).max();
                 let parameters = (1..=count.unwrap_or(0)).map(|number| {

@@ -5,6 +5,7 @@ mod browser;
 mod cli;
 mod dashboard;
 mod demo;
+mod flight;
 mod http;
 mod ingest;
 mod keys;

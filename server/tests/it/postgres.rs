@@ -179,7 +179,7 @@ async fn psql_reads_and_only_reads() {
         "event_id,editor,tokens\ne0,vscode,5\ne1,vscode,5"
     );
     assert_eq!(answer("COPY raw_ide_events (event_id, properties) TO STDOUT").await.unwrap(), "e0\t\\N\ne1\t\\N");
-    for listing in ["\\d", "\\dn", "\\l", "\\dT", "\\df", "\\di", "\\dv"] {
+    for listing in ["\\d", "\\dn", "\\l", "\\dT", "\\df", "\\di", "\\dv", "\\d+ raw_ide_events"] {
         running.psql(listing).await.unwrap_or_else(|e| panic!("{listing}: {e}"));
     }
     let mut wrong = Command::new("psql");

@@ -96,6 +96,7 @@ async fn a_server_that_stops_and_returns_loses_nothing() {
         keys,
         IngestConfig::default(),
         listener,
+        Default::default(),
         std::future::pending(),
     );
     let again = tokio::spawn(again);

@@ -43,7 +43,7 @@ impl Running {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = serve(recorder.clone(), keys.clone(), config, listener, async {
+        let serving = serve(recorder.clone(), keys.clone(), config, listener, Default::default(), async {
             let _ = stopped.await;
         });
         let task = tokio::spawn(serving);
