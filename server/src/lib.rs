@@ -16,6 +16,7 @@ pub mod http;
 pub mod ingest;
 pub mod keys;
 pub mod metric;
+pub mod otlp;
 pub mod postgres;
 pub mod range;
 pub mod report;

@@ -20,7 +20,7 @@ use crate::keys::Keys;
 use crate::schedule::{self, Schedule};
 use crate::sending::Sending;
 use crate::tables::Tables;
-use crate::{adapt, catalog, flight, ingest, postgres};
+use crate::{adapt, catalog, flight, ingest, otlp, postgres};
 
 /// How long open requests may take to end once the server is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,6 +78,8 @@ impl Server {
         };
         let sending = Sending { engine: engine.clone(), config: config.clone(), clock: clock.clone() };
         let routes = flight::add_to(Routes::default(), &engine, keys.clone(), config.query_limits());
+        let collector = ingest::Service::new(engine.clone(), keys.clone(), config.ingest.clone(), stopping.clone());
+        let routes = otlp::grpc::add_to(routes, Arc::new(collector), &keys, config.ingest.message_bytes_max);
         let (section, stop_grpc) = (config.ingest.clone(), stopped(stopping.clone()));
         let grpc = ingest::serve(engine.clone(), keys.clone(), section, grpc, routes, stop_grpc);
         let postgres = postgres.map(|listener| {

@@ -12,6 +12,9 @@ use crate::serve::Server;
   millstream serve
   millstream serve --config millstream.toml --data-dir /var/lib/millstream
 
+Section [postgres] of the configuration, with listen = \"127.0.0.1:7432\", opens the tables to psql, Grafana and drivers of
+PostgreSQL; Arrow Flight SQL and OpenTelemetry over gRPC are on the gRPC port. The password is an API key.
+
 SIGTERM and SIGINT stop it: it takes no more requests, answers those it has, and takes a last checkpoint.
 MILLSTREAM_LOG sets what is logged, such as debug or millstream=debug.")]
 pub struct ServeArgs {

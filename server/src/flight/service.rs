@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -67,7 +68,7 @@ impl FlightSql {
     /// The columns of a query, as [`FlightSql::rows`] sends them.
     async fn schema(&self, sql: &str, values: &BTreeMap<String, ScalarValue>) -> Result<SchemaRef, Status> {
         let described = self.batch.describe(sql, values, &self.limits).await.map_err(told)?;
-        Ok(nullable(&described.schema))
+        Ok(plain(&described.schema))
     }
 
     /// Runs a query. It ends early when its reader goes away.
@@ -77,12 +78,13 @@ impl FlightSql {
             retry(Code::ResourceExhausted, "BUSY", message, BUSY_RETRY_MS)
         })?;
         let rows = self.batch.query_stream(sql, values, &self.limits).await.map_err(told)?;
-        let schema = nullable(&rows.schema());
+        let schema = plain(&rows.schema());
         let shape = Arc::clone(&schema);
         let batches = rows.map(move |batch| {
             let _streaming = &permit;
             let batch = batch.map_err(|e| FlightError::Tonic(Box::new(told(query_error(e)))))?;
-            Ok(RecordBatch::try_new(Arc::clone(&shape), batch.columns().to_vec())?)
+            let columns = batch.columns().iter().zip(shape.fields()).map(|(c, field)| cast(c, field.data_type()));
+            Ok(RecordBatch::try_new(Arc::clone(&shape), columns.collect::<Result<_, _>>()?)?)
         });
         Ok(answer(schema, batches))
     }
@@ -92,9 +94,17 @@ impl FlightSql {
     }
 }
 
-/// Planner and executor may differ in what can be null, but clients want the schema that they were told.
-fn nullable(schema: &Schema) -> SchemaRef {
-    let fields = schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true));
+/// Planner and executor may differ in what can be null, but clients want the schema that they were told. Views of strings
+/// become strings, which clients of every age know.
+fn plain(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let data_type = match field.data_type() {
+            DataType::Utf8View => DataType::Utf8,
+            DataType::BinaryView => DataType::Binary,
+            other => other.clone(),
+        };
+        Field::new(field.name(), data_type, true)
+    });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
@@ -188,7 +198,7 @@ impl FlightSqlService for FlightSql {
         });
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: prepared.handle(),
-            dataset_schema: ipc(&nullable(&described.schema))?,
+            dataset_schema: ipc(&plain(&described.schema))?,
             parameter_schema: ipc(&Schema::new(parameters.collect::<Vec<_>>()))?,
         })
     }

@@ -10,8 +10,6 @@ mod ingest;
 mod metric;
 mod openapi;
 mod otlp;
-mod otlp_messages;
-mod otlp_rows;
 mod page_of_rows;
 mod problem;
 mod prometheus;

@@ -39,6 +39,11 @@ impl Problem {
         self.status
     }
 
+    /// What is wrong, with the fix.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Adds a member for programs.
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.more.insert(key.to_string(), value.into());

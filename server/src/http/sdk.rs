@@ -16,10 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use millstream::TableInfo;
-use millstream_proto::envelope::EventBatch;
-use millstream_proto::envelope::ingest_server::Ingest;
-use millstream_proto::v1::{Ack, JsonRows};
-use prost::Message;
+use millstream_proto::v1::Ack;
 use serde_json::{Map, Value, json};
 
 use super::gate::{authorize, body};
@@ -292,16 +289,8 @@ fn unpacked(app: &App, bytes: &Bytes) -> Result<Bytes, Problem> {
 }
 
 /// Hands the rows to the service that gRPC speaks to; when it returns they are on disk.
-pub async fn send(app: &App, key: KeyId, table: &str, producer: &str, rows: Vec<Value>) -> Result<Ack, Problem> {
-    let rows = rows.into_iter().map(|row| Bytes::from(row.to_string())).collect();
-    let rows = JsonRows { table: table.to_string(), rows };
-    // The unit of the watermark: one key is one application.
-    let producer = format!("{producer}/{}", key.name);
-    let batch = EventBatch { producer, json: Some(rows.encode_to_vec().into()), ..EventBatch::default() };
-    let mut call = tonic::Request::new(batch);
-    call.extensions_mut().insert(key);
-    let receipt = app.ingest.send(call).await.map_err(problem_of)?;
-    Ok(receipt.into_inner())
+async fn send(app: &App, key: KeyId, table: &str, producer: &str, rows: Vec<Value>) -> Result<Ack, Problem> {
+    app.ingest.send_json(key, table, producer, rows).await.map_err(problem_of)
 }
 
 #[cfg(test)]

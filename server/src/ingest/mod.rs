@@ -24,8 +24,8 @@ mod status;
 
 pub use config::IngestConfig;
 pub use decode::{MESSAGES, schema_of};
-pub(crate) use service::denied;
 pub use service::{Service, find_table, serve};
+pub(crate) use service::{authenticate, denied, key_of};
 pub use status::{CODE_METADATA, RETRY_METADATA, status_of};
 pub(crate) use status::{retry, status};
 

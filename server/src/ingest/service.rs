@@ -13,6 +13,7 @@ use millstream_proto::envelope::EventBatch;
 use millstream_proto::envelope::ingest_server::{Ingest, IngestServer};
 use millstream_proto::v1;
 use prost::Message;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::service::Routes;
@@ -97,7 +98,8 @@ fn tls_of(config: &IngestConfig) -> Result<Option<ServerTlsConfig>> {
     Ok(Some(ServerTlsConfig::new().identity(identity)))
 }
 
-fn authenticate(keys: &Keys, mut request: Request<()>) -> Result<Request<()>, Status> {
+/// Lets a call through whose key may send.
+pub(crate) fn authenticate(keys: &Keys, mut request: Request<()>) -> Result<Request<()>, Status> {
     let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
     let id = keys.authenticate(header, &[Role::Producer]).map_err(denied)?;
     request.extensions_mut().insert(id);
@@ -141,6 +143,26 @@ impl<S: Sink> Service<S> {
         let bytes = Arc::new(Semaphore::new(config.bytes_in_flight_max));
         let streams = Arc::new(Semaphore::new(config.streams_max));
         Self { shared: Arc::new(Shared { sink, keys, config, bytes, streams, stopping, decoders: Mutex::default() }) }
+    }
+}
+
+impl<S: Sink> Service<S> {
+    /// Rows that came in another product's protocol; they take the way of every batch.
+    pub async fn send_json(
+        &self,
+        key: KeyId,
+        table: &str,
+        producer: &str,
+        rows: Vec<Value>,
+    ) -> Result<v1::Ack, Status> {
+        let rows = rows.into_iter().map(|row| Bytes::from(row.to_string())).collect();
+        let rows = v1::JsonRows { table: table.to_string(), rows };
+        // The unit of the watermark: one key is one application.
+        let producer = format!("{producer}/{}", key.name);
+        let batch = EventBatch { producer, json: Some(rows.encode_to_vec().into()), ..EventBatch::default() };
+        let mut call = Request::new(batch);
+        call.extensions_mut().insert(key);
+        self.send(call).await.map(Response::into_inner)
     }
 }
 
@@ -195,7 +217,8 @@ impl<S: Sink> Ingest for Service<S> {
     }
 }
 
-fn key_of<T>(request: &Request<T>) -> Result<KeyId, Status> {
+/// The key that [`authenticate`] found.
+pub(crate) fn key_of<T>(request: &Request<T>) -> Result<KeyId, Status> {
     let id = request.extensions().get::<KeyId>().cloned();
     id.ok_or_else(|| status(Code::Unauthenticated, "UNAUTHENTICATED", "no API key"))
 }

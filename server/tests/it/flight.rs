@@ -94,7 +94,8 @@ with connect() as connection, connection.cursor() as cursor:
 [('e1',)]
 [(1,)]
 [('?', True)]
-";
+OperationalError UNKNOWN: [FlightSQL] this face only reads;";
+    // ADBC takes many rows of parameters for a change of the table.
     assert!(printed.starts_with(expected), "{printed}");
     running.server.stop().await.unwrap();
 }

@@ -146,15 +146,43 @@ async fn what_cannot_be_read_is_kept_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn opentelemetry_for_python_works_unchanged() {
-    let dir = tempfile::tempdir().unwrap();
-    let (server, key, url) = start(dir.path()).await;
-    let program = r#"
-import sys
+async fn opentelemetry_for_python_works_unchanged_over_http() {
+    let head = r#"
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+GZIP = Compression.Gzip
+def to(path):
+    return {"endpoint": url + path, "headers": {"authorization": "Bearer " + key}}
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let (server, key, url) = start(dir.path()).await;
+    opentelemetry(&server, head, &url, &key).await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opentelemetry_for_python_works_unchanged_over_grpc() {
+    let head = r#"
+from grpc import Compression
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+GZIP = Compression.Gzip
+def to(path):
+    return {"endpoint": url, "headers": {"authorization": "Bearer " + key}, "insecure": True}
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let (server, key, _) = start(dir.path()).await;
+    let url = format!("http://{}", server.grpc_address);
+    opentelemetry(&server, head, &url, &key).await;
+    server.stop().await.unwrap();
+}
+
+/// Sends spans, log records and metrics with the exporters that `head` imports, and reads the rows.
+async fn opentelemetry(server: &Server, head: &str, url: &str, key: &str) {
+    let program = r#"
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
@@ -164,12 +192,11 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
-url, headers = sys.argv[1], {"authorization": "Bearer " + sys.argv[2]}
 resource = Resource.create({"service.name": "shop"})
 at = 1795431600_000_000_000
 
 traces = TracerProvider(resource=resource)
-traces.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(url + "/v1/traces", headers=headers, compression=Compression.Gzip)))
+traces.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(**to("/v1/traces"), compression=GZIP)))
 tracer = traces.get_tracer("t")
 span = tracer.start_span("GET /users/{id}", kind=SpanKind.SERVER, start_time=at,
     attributes={"http.route": "/users/{id}", "http.request.method": "GET", "http.response.status_code": 503, "cache": "miss"})
@@ -184,7 +211,7 @@ span.end(at + 1_000_000)
 traces.shutdown()
 
 logs = LoggerProvider(resource=resource)
-logs.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter(url + "/v1/logs", headers=headers)))
+logs.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter(**to("/v1/logs"))))
 logger = logs.get_logger("t")
 for _ in range(2):
     logger.emit(LogRecord(timestamp=at, body="claude_code.api_request", attributes={"event.name": "api_request", "model": "m-2",
@@ -193,21 +220,21 @@ for _ in range(2):
 logger.emit(LogRecord(timestamp=at, body="disk is full", severity_text="ERROR", severity_number=SeverityNumber.ERROR))
 logs.shutdown()
 
-reader = PeriodicExportingMetricReader(OTLPMetricExporter(url + "/v1/metrics", headers=headers), export_interval_millis=1e9)
+reader = PeriodicExportingMetricReader(OTLPMetricExporter(**to("/v1/metrics")), export_interval_millis=1e9)
 metrics = MeterProvider(metric_readers=[reader], resource=resource)
 metrics.get_meter("t").create_counter("claude_code.commit.count", unit="1").add(3, {"user.id": "ada"})
 metrics.get_meter("t").create_histogram("wait", unit="ms").record(1.5)
 metrics.shutdown()
 "#;
-    python(program, &url, &key).await;
+    python(&format!("import sys\nurl, key = sys.argv[1:3]\n{head}{program}"), url, key).await;
     let sql = "SELECT route, method, status_code, latency_ms, service, properties LIKE '%miss%' AS rest, length(trace_id) AS n FROM raw_api_events";
     let api = json!({ "route": "/users/{id}", "method": "GET", "status_code": 503, "latency_ms": 25.0, "service": "shop",
                       "rest": true, "n": 32 });
-    assert_eq!(rows(&server, sql).await, [api]);
+    assert_eq!(rows(server, sql).await, [api]);
     let sql = "SELECT agent, name, model, status, user_id, account_id, session_id, tokens_input, tokens_output, tokens_cache_read, \
                tokens_cache_write, cost_usd, duration_ms, error_class FROM raw_agent_events ORDER BY agent";
     assert_eq!(
-        rows(&server, sql).await,
+        rows(server, sql).await,
         [
             json!({ "agent": "claude_code", "name": "api_request", "model": "m-2", "status": "ok", "user_id": "ada",
                     "account_id": "acme", "session_id": "s1", "tokens_input": 10, "tokens_output": 5, "tokens_cache_read": 7,
@@ -217,25 +244,97 @@ metrics.shutdown()
         ],
         "the same record twice is one row"
     );
-    let spans = rows(&server, "SELECT name, duration_ms, status, service FROM raw_otel_spans").await;
+    let spans = rows(server, "SELECT name, duration_ms, status, service FROM raw_otel_spans").await;
     assert_eq!(spans, [json!({ "name": "render", "duration_ms": 1.0, "status": "ok", "service": "shop" })]);
-    let logs = rows(&server, "SELECT body, severity, service FROM raw_otel_logs").await;
+    let logs = rows(server, "SELECT body, severity, service FROM raw_otel_logs").await;
     assert_eq!(logs, [json!({ "body": "disk is full", "severity": "ERROR", "service": "shop" })]);
     let sql =
         "SELECT name, unit, kind, temporality, value, values_counted, user_id FROM raw_otel_metrics ORDER BY name";
     assert_eq!(
-        rows(&server, sql).await,
+        rows(server, sql).await,
         [
             json!({ "name": "claude_code.commit.count", "unit": "1", "kind": "sum", "temporality": "cumulative", "value": 3.0,
                     "user_id": "ada" }),
             json!({ "name": "wait", "unit": "ms", "kind": "histogram", "temporality": "cumulative", "value": 1.5, "values_counted": 1 }),
         ]
     );
-    let client = reqwest::Client::new();
-    let json =
-        client.post(format!("{url}/v1/logs")).bearer_auth(&key).header("content-type", "application/json").body("{}");
-    let answer = json.send().await.unwrap();
-    assert_eq!(answer.status().as_u16(), 415);
-    assert!(answer.text().await.unwrap().contains("set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opentelemetry_as_json_gives_the_same_rows_and_says_what_it_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, key, url) = start(dir.path()).await;
+    let post = async |path: &str, media_type: &str, key: &str, body: &str| {
+        let request = reqwest::Client::new().post(format!("{url}{path}")).bearer_auth(key);
+        let answer = request.header("content-type", media_type).body(body.to_string()).send().await.unwrap();
+        let (status, sent) = (answer.status().as_u16(), answer.headers()["content-type"].to_str().unwrap().to_string());
+        (status, sent, answer.text().await.unwrap())
+    };
+    let json_type = "application/json; charset=utf-8";
+    let ok = (200, "application/json".to_string(), "{}".to_string());
+    let spans = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},
+        "scopeSpans":[{"spans":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":null,
+        "name":"GET /a","kind":2,"startTimeUnixNano":"1795431600000000000","endTimeUnixNano":"1795431600025000000",
+        "attributes":[{"key":"http.route","value":{"stringValue":"/a"}},
+                      {"key":"http.response.status_code","value":{"intValue":"503"}}]}]}]}]}"#;
+    assert_eq!(post("/v1/traces", json_type, &key, spans).await, ok);
+    let metrics = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
+        {"name":"a","sum":{"aggregationTemporality":1,"dataPoints":[{"timeUnixNano":"1795431600000000000","asInt":"3"}]}},
+        {"name":"b","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":1795431600000000000,"count":"3","sum":1.5,
+            "bucketCounts":["1","2"],"explicitBounds":[0.5]}]}},
+        {"name":"c","exponentialHistogram":{"aggregationTemporality":1,"dataPoints":[{"timeUnixNano":"1795431600000000000","count":2,
+            "sum":4,"scale":1,"zeroCount":"0","positive":{"offset":1,"bucketCounts":["2"]}}]}},
+        {"name":"d","summary":{"dataPoints":[{"timeUnixNano":"1795431600000000000","count":"4","sum":8,
+            "quantileValues":[{"quantile":0.5,"value":2}]}]}}]}]}]}"#;
+    assert_eq!(post("/v1/metrics", json_type, &key, metrics).await, ok);
+    let logs = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"no time"}},
+        {"timeUnixNano":"1795431600000000000","body":{"stringValue":"fine"}}]}]}]}"#;
+    let (status, _, body) = post("/v1/logs", json_type, &key, logs).await;
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &told["partialSuccess"]["rejectedLogRecords"]), (200, &json!("1")), "{body}");
+    assert!(told["partialSuccess"]["errorMessage"].as_str().unwrap().contains("event_time"), "{body}");
+    let (status, sent, body) = post("/v1/logs", json_type, &key, "{\"resourceLogs\":7}").await;
+    assert_eq!((status, sent.as_str()), (400, "application/json"));
+    assert!(body.contains("the body is not valid OTLP/JSON"), "{body}");
+    let (status, _, body) = post("/v1/logs", json_type, "wrong", "{}").await;
+    assert_eq!(status, 401, "{body}");
+    let (status, sent, body) = post("/v1/logs", "text/plain", &key, "{}").await;
+    assert_eq!((status, sent.as_str()), (415, "application/x-protobuf"));
+    assert!(body.contains("set OTEL_EXPORTER_OTLP_PROTOCOL to http/protobuf or http/json"), "{body}");
+
+    let sql =
+        "SELECT route, status_code, latency_ms, service, trace_id, parent_span_id IS NULL AS root FROM raw_api_events";
+    let span = json!({ "route": "/a", "status_code": 503, "latency_ms": 25.0, "service": "shop",
+                       "trace_id": "5b8efff798038103d269b633813fc60c", "root": true });
+    assert_eq!(rows(&server, sql).await, [span]);
+    let sql = "SELECT name, kind, temporality, value, values_counted, properties FROM raw_otel_metrics ORDER BY name";
+    let of = |name: &str, kind: &str, more: Value| {
+        let mut row = json!({ "name": name, "kind": kind });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        row
+    };
+    assert_eq!(
+        rows(&server, sql).await,
+        [
+            of("a", "sum", json!({ "temporality": "delta", "value": 3.0 })),
+            of(
+                "b",
+                "histogram",
+                json!({ "temporality": "cumulative", "value": 1.5, "values_counted": 3,
+                "properties": r#"{"bucket_counts":[1,2],"explicit_bounds":[0.5]}"# })
+            ),
+            of(
+                "c",
+                "exponential_histogram",
+                json!({ "temporality": "delta", "value": 4.0, "values_counted": 2,
+                "properties": r#"{"positive":{"bucket_counts":[2],"offset":1},"scale":1,"zero_count":0}"# })
+            ),
+            of(
+                "d",
+                "summary",
+                json!({ "value": 8.0, "values_counted": 4, "properties": r#"{"quantiles":{"0.5":2.0}}"# })
+            ),
+        ]
+    );
     server.stop().await.unwrap();
 }

@@ -13,11 +13,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::otlp_messages::{
-    Any, AnyValue, ExportLogs, ExportMetrics, ExportTraces, KeyValue, LogRecord, Resource, Span,
+use super::messages::{
+    Any, AnyValue, Buckets, ExportLogs, ExportMetrics, ExportTraces, KeyValue, LogRecord, Metric, Resource, Span,
 };
 
 /// Rows by table.
@@ -122,31 +122,63 @@ pub fn of_metrics(message: ExportMetrics) -> Rows {
     for of in message.resources {
         let resource = attributes(of.resource.as_ref());
         for metric in of.scopes.into_iter().flat_map(|scope| scope.items) {
-            let numbers = [("gauge", metric.gauge), ("sum", metric.sum)];
-            for (kind, numbers) in numbers.into_iter().filter_map(|(kind, n)| Some((kind, n?))) {
-                for point in numbers.points {
-                    let mut row = Row::new(point.attributes, &resource, GENERIC);
-                    row.set("value", point.as_double.or(point.as_int.map(|n| n as f64)));
-                    rows.push(row.of_metric(
-                        &metric.name,
-                        &metric.unit,
-                        kind,
-                        numbers.temporality,
-                        point.time_unix_nano,
-                    ));
-                }
-            }
-            let histogram = metric.histogram.unwrap_or_default();
-            for point in histogram.points {
-                let mut row = Row::new(point.attributes, &resource, GENERIC);
-                row.set("value", point.sum);
-                row.set("values_counted", i64::try_from(point.count).ok());
-                let temporality = histogram.temporality;
-                rows.push(row.of_metric(&metric.name, &metric.unit, "histogram", temporality, point.time_unix_nano));
-            }
+            numbers(&metric, &resource, &mut rows);
+            distributions(&metric, &resource, &mut rows);
         }
     }
     if rows.is_empty() { Rows::new() } else { Rows::from([("otel_metrics", rows)]) }
+}
+
+fn numbers(metric: &Metric, resource: &Map<String, Value>, rows: &mut Vec<Value>) {
+    let kinds = [("gauge", &metric.gauge), ("sum", &metric.sum)];
+    for (kind, numbers) in kinds.into_iter().filter_map(|(kind, numbers)| Some((kind, numbers.as_ref()?))) {
+        for point in &numbers.points {
+            let mut row = Row::new(point.attributes.clone(), resource, GENERIC);
+            row.set("value", point.as_double.or(point.as_int.map(|n| n as f64)));
+            rows.push(row.of_metric(metric, kind, numbers.temporality, point.time_unix_nano));
+        }
+    }
+}
+
+/// Sum and number of values are columns; buckets and quantiles are properties.
+fn distributions(metric: &Metric, resource: &Map<String, Value>, rows: &mut Vec<Value>) {
+    if let Some(of) = &metric.histogram {
+        for point in &of.points {
+            let mut row = Row::new(point.attributes.clone(), resource, GENERIC);
+            row.set("value", point.sum);
+            row.set("values_counted", i64::try_from(point.count).ok());
+            if !point.bucket_counts.is_empty() {
+                row.properties.insert("bucket_counts".into(), point.bucket_counts.clone().into());
+                row.properties.insert("explicit_bounds".into(), point.explicit_bounds.clone().into());
+            }
+            rows.push(row.of_metric(metric, "histogram", of.temporality, point.time_unix_nano));
+        }
+    }
+    if let Some(of) = &metric.exponential_histogram {
+        for point in &of.points {
+            let mut row = Row::new(point.attributes.clone(), resource, GENERIC);
+            row.set("value", point.sum);
+            row.set("values_counted", i64::try_from(point.count).ok());
+            row.properties.insert("scale".into(), point.scale.into());
+            row.properties.insert("zero_count".into(), point.zero_count.into());
+            for (name, buckets) in [("positive", &point.positive), ("negative", &point.negative)] {
+                row.properties.extend(buckets.as_ref().map(|buckets| (name.to_string(), shown_buckets(buckets))));
+            }
+            rows.push(row.of_metric(metric, "exponential_histogram", of.temporality, point.time_unix_nano));
+        }
+    }
+    for point in metric.summary.iter().flat_map(|of| &of.points) {
+        let mut row = Row::new(point.attributes.clone(), resource, GENERIC);
+        row.set("value", Some(point.sum));
+        row.set("values_counted", i64::try_from(point.count).ok());
+        let quantiles = point.quantile_values.iter().map(|q| (q.quantile.to_string(), Value::from(q.value)));
+        row.properties.insert("quantiles".into(), Value::Object(quantiles.collect()));
+        rows.push(row.of_metric(metric, "summary", 0, point.time_unix_nano));
+    }
+}
+
+fn shown_buckets(buckets: &Buckets) -> Value {
+    json!({ "offset": buckets.offset, "bucket_counts": buckets.bucket_counts })
 }
 
 fn log(record: LogRecord, resource: &Map<String, Value>) -> (&'static str, Value) {
@@ -249,9 +281,9 @@ impl Row {
         self.columns.entry(column.to_string()).or_insert(value);
     }
 
-    fn of_metric(mut self, name: &str, unit: &str, kind: &str, temporality: i32, time: u64) -> Value {
-        self.set("name", Some(name));
-        self.set("unit", Some(unit).filter(|unit| !unit.is_empty()));
+    fn of_metric(mut self, metric: &Metric, kind: &str, temporality: i32, time: u64) -> Value {
+        self.set("name", Some(metric.name.as_str()));
+        self.set("unit", Some(metric.unit.as_str()).filter(|unit| !unit.is_empty()));
         self.set("kind", Some(kind));
         self.set(
             "temporality",
