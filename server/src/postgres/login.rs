@@ -66,10 +66,9 @@ impl StartupHandler for Session {
 /// The API key was refused.
 pub fn denied(denied: Denied) -> PgWireError {
     match denied {
-        Denied::Unauthenticated(message) => fatal(
-            "28P01",
-            format!("{message}; the password is an API key of the role analyst, made by `millstream keys create`"),
-        ),
+        Denied::Unauthenticated(message) => {
+            fatal("28P01", format!("{message}; the password is an API key of the role analyst"))
+        }
         Denied::Forbidden(message) => fatal("28000", message),
         Denied::TooMany { message, .. } => fatal("53300", message),
         Denied::Storage(message) => fatal("58030", message),

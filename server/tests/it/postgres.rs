@@ -44,6 +44,13 @@ async fn start(dir: &Path, more: &str) -> Running {
     running
 }
 
+/// What an event of no user has instead of the usual fields.
+fn of_platform(more: Value) -> Value {
+    let mut event = json!({ "agent": null, "status": null, "tier": null, "country": null });
+    event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    event
+}
+
 /// Two events of each kind, a minute apart.
 fn events() -> Vec<(&'static str, Vec<Value>)> {
     let both = |more: Value| {
@@ -72,6 +79,18 @@ fn events() -> Vec<(&'static str, Vec<Value>)> {
         ),
         ("marketplace_events", both(json!({ "price_usd": 9.5, "name": "purchased" }))),
         ("workflow_events", both(json!({ "workflow": "w", "country": null }))),
+        (
+            "subscription_events",
+            both(json!({ "agent": null, "account_id": "a", "subscription_id": "s", "status": "active", "seats": 3,
+                        "unit_price_minor": 1900, "currency": "EUR", "billing_interval": "month" })),
+        ),
+        (
+            "payment_events",
+            both(json!({ "agent": null, "status": null, "payment_id": "p", "amount_minor": 5700, "currency": "EUR" })),
+        ),
+        ("cost_events", both(of_platform(json!({ "service_name": "compute", "effective_cost_usd": 1.25 })))),
+        ("storage_events", both(of_platform(json!({ "store": "lake", "live_bytes": 1000 })))),
+        ("incident_events", both(of_platform(json!({ "incident_id": "i", "severity": "major", "service": "web" })))),
     ]
 }
 
@@ -276,6 +295,34 @@ with engine.connect() as connection:
     running.server.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_is_cancelled_and_its_time_is_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), "[query]\ntimeout = '5s'\nrows_max = 10\n").await;
+    let client = running.client().await;
+    let forever = "SELECT count(*) FROM range(100000000) a CROSS JOIN range(1000000) b WHERE a.value + b.value < 0";
+    let code = |error: tokio_postgres::Error| error.code().unwrap().code().to_string();
+    let token = client.cancel_token();
+    let asking = client.query(forever, &[]);
+    tokio::pin!(asking);
+    // Sent again until it meets the query: one that comes before it cancels nothing.
+    let error = loop {
+        tokio::select! {
+            answered = &mut asking => break answered.unwrap_err(),
+            sent = async { token.cancel_query(NoTls).await } => sent.unwrap(),
+        }
+    };
+    assert_eq!(code(error), "57014");
+    let error = client.query(forever, &[]).await.unwrap_err();
+    assert!(error.as_db_error().unwrap().message().contains("took longer than 5s"), "{error:?}");
+    assert_eq!(code(error), "57014");
+    let error = client.query("SELECT * FROM range(11)", &[]).await.unwrap_err();
+    assert!(error.as_db_error().unwrap().message().contains("more than 10 rows (query.rows_max)"), "{error:?}");
+    let copied = running.psql("COPY (SELECT * FROM range(100000)) TO STDOUT").await.unwrap();
+    assert_eq!(copied.lines().count(), 100_000, "a stream has no limit on rows");
+    running.server.stop().await.unwrap();
+}
+
 /// Grafana's macros, expanded as its PostgreSQL data source does.
 fn expand(sql: &str, timescale: bool) -> String {
     let mut sql = sql.to_string();
@@ -344,7 +391,7 @@ async fn every_panel_of_grafana_answers() {
             }
         }
     }
-    assert!(panels >= 29, "{panels} panels");
+    assert!(panels >= 35, "{panels} panels");
     running.server.stop().await.unwrap();
 }
 
