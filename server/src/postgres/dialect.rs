@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_pg_catalog::sql::rules::{
     AliasDuplicatedProjectionRewrite, CurrentUserVariableToSessionUserFunctionCall, FixArrayLiteral,
@@ -123,7 +124,7 @@ fn is_system(relation: &ObjectName) -> bool {
     let parts: Vec<String> =
         relation.0.iter().filter_map(|part| Some(part.as_ident()?.value.to_ascii_lowercase())).collect();
     match parts.as_slice() {
-        [table] => table.starts_with("pg_"),
+        [table] => PG_CATALOG_TABLES.contains(&table.as_str()),
         [.., schema, _] => schema == "pg_catalog" || schema == "information_schema",
         [] => false,
     }
@@ -308,6 +309,8 @@ mod tests {
         let system =
             "SELECT c.oid, (SELECT d.description FROM pg_description d WHERE d.objoid = c.oid) FROM pg_class c";
         assert_eq!(text(system), "SELECT c.oid, NULL FROM pg_catalog.pg_class c");
+        let own = "SELECT (SELECT count(*) FROM b WHERE b.y = a.x) FROM pg_own_table a";
+        assert!(text(own).contains("SELECT count(*) FROM b"), "{}", text(own));
         let mixed = "SELECT (SELECT count(*) FROM b WHERE b.y = c.oid) FROM pg_class c, a";
         assert!(text(mixed).contains("SELECT count(*) FROM b"), "{}", text(mixed));
     }
