@@ -48,6 +48,25 @@ pub enum Look {
     Phone,
 }
 
+/// A driver and its port. It wants one port for both versions of IP, and ends where another has one of them: the next finds one.
+fn driver() -> (Child, String) {
+    let said = "started successfully on port ";
+    for _ in 0..10 {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed: `make system` does it");
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+        if let Some(line) = lines.find(|line| line.contains(said)) {
+            return (driver, line.split(said).nth(1).unwrap().trim_end_matches('.').to_string());
+        }
+        driver.wait().unwrap();
+    }
+    panic!("chromedriver ends at once, ten times");
+}
+
 /// One browser window.
 pub struct Browser {
     driver: Child,
@@ -58,16 +77,7 @@ pub struct Browser {
 
 impl Browser {
     pub async fn open() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is installed: `make system` does it");
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map(|line| line.unwrap());
-        let said = "started successfully on port ";
-        let line = lines.into_iter().find(|line| line.contains(said)).expect("chromedriver tells its port");
-        let port = line.split(said).nth(1).unwrap().trim_end_matches('.').to_string();
+        let (driver, port) = driver();
         let profile = tempfile::tempdir().unwrap();
         let arguments = [
             "--headless",
