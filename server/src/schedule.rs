@@ -1,8 +1,8 @@
 //! Rollups by the clock: every night, after a restart what was missed, and again each day whose input changed.
 //!
 //! The state is the tables and `system.rollup_runs`, not this module: which days are due follows from the input's
-//! versions, so a crash between two days loses nothing, and there is nothing to catch up "from". One rollup of one day
-//! runs at a time. The day in progress is rolled up at each recheck, so that what is read from rollups includes today; the
+//! versions, so a crash between two days loses nothing, and there is nothing to catch up "from". One rollup runs
+//! at a time, on many days. The day in progress is rolled up at each recheck, so that what is read from rollups includes today; the
 //! cron time makes sure that a closed day is done by then.
 
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use croner::Cron;
-use millstream::batch::Rollup;
+use millstream::batch::{ROLLUP_DAYS_AT_ONCE, Rollup};
 use millstream::time::{Clock, EventTime, day_of};
 use millstream::{Engine, Error, Result};
 use tokio::sync::watch;
@@ -99,7 +99,7 @@ impl Schedule {
         }
     }
 
-    /// Runs every rollup on every day that is due, one at a time, oldest day first.
+    /// Runs every rollup on every day that is due, one rollup at a time, oldest day first.
     pub async fn go(&self, stop: &watch::Receiver<bool>) -> Done {
         let mut done = Done::default();
         // A schedule that never comes is an error before anything runs.
@@ -124,21 +124,12 @@ impl Schedule {
                     continue;
                 }
             };
-            for day in days {
+            let days: Vec<i32> = days.into_iter().collect();
+            for days in days.chunks(ROLLUP_DAYS_AT_ONCE) {
                 if *stop.borrow() {
                     return done;
                 }
-                let shown = show_day(day);
-                match tables.rollup(rollup, day).await {
-                    Ok(run) => {
-                        done.days += 1;
-                        tracing::info!(rollup = rollup.name, day = shown, rows = run.rows, "rolled up");
-                    }
-                    Err(error) => {
-                        done.failed += 1;
-                        tracing::error!(rollup = rollup.name, day = shown, %error, "rollup failed; it will be tried again");
-                    }
-                }
+                run_days(&tables, rollup, days, &mut done).await;
             }
         }
         if let Err(error) = make_missing(&tables, &self.dir, through_day).await {
@@ -156,6 +147,30 @@ impl Schedule {
             .and_then(|t| t.timestamp_nanos_opt())
             .map(|t| Duration::from_nanos(t.saturating_sub(now).unsigned_abs()));
         to_cron.map_or(self.recheck_interval, |wait| wait.min(self.recheck_interval))
+    }
+}
+
+async fn run_days(tables: &Tables, rollup: &Rollup, days: &[i32], done: &mut Done) {
+    let runs = match tables.rollup_days(rollup, days).await {
+        Ok(runs) => runs,
+        Err(error) => {
+            done.failed += days.len();
+            tracing::error!(rollup = rollup.name, %error, "rollup failed; it will be tried again");
+            return;
+        }
+    };
+    for (day, run) in days.iter().zip(runs) {
+        let day = show_day(*day);
+        match run {
+            Ok(run) => {
+                done.days += 1;
+                tracing::info!(rollup = rollup.name, day, rows = run.rows, "rolled up");
+            }
+            Err(error) => {
+                done.failed += 1;
+                tracing::error!(rollup = rollup.name, day, %error, "rollup failed; it will be tried again");
+            }
+        }
     }
 }
 

@@ -76,6 +76,14 @@ impl Tables {
         }
     }
 
+    /// Replaces some days of a rollup; one that fails holds up no other.
+    pub async fn rollup_days(&self, rollup: &Rollup, days: &[i32]) -> Result<Vec<Result<RollupRun>>> {
+        match self {
+            Self::Running(engine) => engine.rollup_days(rollup, days).await,
+            Self::Stored { batch, .. } => batch.rollup_days(rollup, days).await,
+        }
+    }
+
     /// The days up to `through_day` whose input is newer than their rollup.
     pub async fn rollup_days_due(&self, rollup: &Rollup, through_day: i32) -> Result<BTreeSet<i32>> {
         match self {

@@ -15,4 +15,4 @@ mod views;
 
 pub use error::query_error;
 pub use query::{Batch, Described, Dress, Functions, QueryLimits, QueryResult};
-pub use rollup::{ROLLUP_RUNS, Rollup, RollupRun};
+pub use rollup::{ROLLUP_DAYS_AT_ONCE, ROLLUP_RUNS, Rollup, RollupRun};

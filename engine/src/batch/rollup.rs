@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::compute::{cast, concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Date32Type, Field, Schema};
+use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, TimeUnit};
 use arrow::row::{RowConverter, SortField};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Query, SetExpr, TableFactor, TableWithJoins, Visit, Visitor};
+use futures::{FutureExt, StreamExt, stream};
 
 use super::query::Batch;
 use super::{QueryLimits, QueryResult};
@@ -59,6 +60,15 @@ pub struct RollupRun {
     pub error: Option<String>,
 }
 
+/// Days of a rollup whose results wait for one commit: it costs hardly more for many days than for one.
+pub const ROLLUP_DAYS_AT_ONCE: usize = 32;
+
+/// Rows that wait for a commit at most.
+const ROWS_WAITING_MAX: usize = 4_000_000;
+
+/// Days that are computed at a time: planning uses one core.
+const DAYS_COMPUTED_AT_ONCE: usize = 2;
+
 impl Batch {
     /// Rolls up one day: runs the SELECT with `$day` and replaces that day of the table. A result without a `day` column
     /// gets one.
@@ -66,22 +76,24 @@ impl Batch {
     /// Errors: those of [`Batch::query`] with the rollup's file, and `Query` when the result has rows of another day. The
     /// run is recorded with its error, and the table keeps the rows it had.
     pub async fn rollup(&self, rollup: &Rollup, day: i32) -> Result<RollupRun> {
-        let mut run = RollupRun {
-            rollup: rollup.name.clone(),
-            day,
-            started_at: self.clock.now(),
-            finished_at: 0,
-            rows: 0,
-            input_versions: BTreeMap::new(),
-            error: None,
-        };
-        let result = self.roll_up(rollup, day, &mut run).await.map_err(|e| in_file(e, &rollup.file));
-        run.finished_at = self.clock.now();
-        run.error = result.as_ref().err().map(ToString::to_string);
-        let recorded = self.record(&run).await;
-        result?;
-        recorded?;
-        Ok(run)
+        let mut runs = self.roll_up(rollup, &[day]).await?;
+        runs.pop().unwrap_or_else(|| Err(Error::Bug("a rollup of one day had no run".into())))
+    }
+
+    /// As [`Batch::rollup`], for several days: [`ROLLUP_DAYS_AT_ONCE`] of them are committed and recorded together. What a
+    /// crash takes away before that is due again.
+    ///
+    /// The outcomes are in the order of the days: one that fails holds up no other.
+    ///
+    /// Errors: when results could not be committed or runs not be recorded.
+    pub async fn rollup_days(&self, rollup: &Rollup, days: &[i32]) -> Result<Vec<Result<RollupRun>>> {
+        let mut done = Vec::with_capacity(days.len());
+        // A rollup that reads its own earlier days needs them one by one.
+        let reads_itself = self.inputs(rollup).is_ok_and(|names| names.contains(&rollup.name));
+        for days in days.chunks(if reads_itself { 1 } else { ROLLUP_DAYS_AT_ONCE }) {
+            done.extend(self.roll_up(rollup, days).await?);
+        }
+        Ok(done)
     }
 
     /// The days up to `through_day` that must be rolled up: those on which an input has rows and that never were, and
@@ -126,19 +138,90 @@ impl Batch {
         Ok(days.into_iter().filter(due).collect())
     }
 
-    async fn roll_up(&self, rollup: &Rollup, day: i32, run: &mut RollupRun) -> Result<()> {
-        for name in self.inputs(rollup)? {
-            if let Some(table) = self.lake.existing(&name).await? {
-                run.input_versions.insert(name, table.version().await?);
+    /// Computes the days, commits and records them.
+    async fn roll_up(&self, rollup: &Rollup, days: &[i32]) -> Result<Vec<Result<RollupRun>>> {
+        let mut runs: Vec<Result<RollupRun>> = Vec::with_capacity(days.len());
+        let mut waiting: Vec<(usize, RecordBatch)> = Vec::new();
+        let computing: Vec<_> = days.iter().map(|day| self.compute(rollup, *day).boxed()).collect();
+        let mut computed = stream::iter(computing).buffered(DAYS_COMPUTED_AT_ONCE);
+        while let Some((mut run, result)) = computed.next().await {
+            match result {
+                Ok(rows) => {
+                    run.rows = rows.num_rows() as u64;
+                    waiting.push((runs.len(), rows));
+                    runs.push(Ok(run));
+                }
+                Err(error) => {
+                    let error = in_file(error, &rollup.file);
+                    run.finished_at = self.clock.now();
+                    run.error = Some(error.to_string());
+                    self.record(&[&run]).await?;
+                    runs.push(Err(error));
+                }
+            }
+            if waiting.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>() > ROWS_WAITING_MAX {
+                self.commit(rollup, &mut runs, std::mem::take(&mut waiting)).await?;
             }
         }
-        let parameters = BTreeMap::from([("day".to_string(), ScalarValue::Date32(Some(day)))]);
-        let result = self.query(&rollup.sql, &parameters, &rollup_limits()).await?;
-        let rows = sorted(with_day(result, day)?)?;
-        run.rows = rows.num_rows() as u64;
-        let table = self.lake.table(&rollup.name, rows.schema()).await?;
-        table.replace_day(day, &[rows]).await?;
-        Ok(())
+        self.commit(rollup, &mut runs, waiting).await?;
+        Ok(runs)
+    }
+
+    /// The rows of one day, in one order.
+    async fn compute(&self, rollup: &Rollup, day: i32) -> (RollupRun, Result<RecordBatch>) {
+        let mut run = RollupRun {
+            rollup: rollup.name.clone(),
+            day,
+            started_at: self.clock.now(),
+            finished_at: 0,
+            rows: 0,
+            input_versions: BTreeMap::new(),
+            error: None,
+        };
+        let rows = async {
+            for name in self.inputs(rollup)? {
+                if let Some(table) = self.lake.existing(&name).await? {
+                    run.input_versions.insert(name, table.version().await?);
+                }
+            }
+            let parameters = BTreeMap::from([("day".to_string(), ScalarValue::Date32(Some(day)))]);
+            let result = self.query(&rollup.sql, &parameters, &rollup_limits()).await?;
+            sorted(with_day(result, day)?)
+        };
+        let rows = rows.await;
+        (run, rows)
+    }
+
+    /// Replaces the days that wait in the table, and records their runs.
+    async fn commit(
+        &self,
+        rollup: &Rollup,
+        runs: &mut [Result<RollupRun>],
+        waiting: Vec<(usize, RecordBatch)>,
+    ) -> Result<()> {
+        let Some((_, first)) = waiting.first() else { return Ok(()) };
+        let schema = first.schema();
+        let days: Vec<i32> =
+            waiting.iter().filter_map(|(at, _)| runs.get(*at)?.as_ref().ok().map(|run| run.day)).collect();
+        let (places, rows): (Vec<usize>, Vec<RecordBatch>) = waiting.into_iter().unzip();
+        let committed = async { self.lake.table(&rollup.name, schema).await?.replace_days(&days, &rows).await };
+        let error = committed.await.err().map(|error| in_file(error, &rollup.file));
+        let now = self.clock.now();
+        let mut recorded = Vec::with_capacity(places.len());
+        for run in places.iter().filter_map(|at| runs.get(*at)?.as_ref().ok()) {
+            recorded.push(RollupRun {
+                finished_at: now,
+                error: error.as_ref().map(ToString::to_string),
+                ..run.clone()
+            });
+        }
+        self.record(&recorded.iter().collect::<Vec<_>>()).await?;
+        for (at, run) in places.into_iter().zip(recorded) {
+            if let Some(slot) = runs.get_mut(at) {
+                *slot = Ok(run);
+            }
+        }
+        error.map_or(Ok(()), Err)
     }
 
     /// The tables that the rollup reads.
@@ -146,9 +229,10 @@ impl Batch {
         self.tables_read(&rollup.sql).map_err(|e| in_file(e, &rollup.file))
     }
 
-    async fn record(&self, run: &RollupRun) -> Result<()> {
-        let row = run_row(run)?;
-        self.lake.table(ROLLUP_RUNS, row.schema()).await?.append(&[row]).await?;
+    async fn record(&self, runs: &[&RollupRun]) -> Result<()> {
+        let rows = runs.iter().map(|run| run_row(run)).collect::<Result<Vec<_>>>()?;
+        let Some(first) = rows.first() else { return Ok(()) };
+        self.lake.table(ROLLUP_RUNS, first.schema()).await?.append(&rows).await?;
         Ok(())
     }
 
@@ -159,23 +243,32 @@ impl Batch {
         }
         let sql = format!(
             "SELECT day_run, input_versions, started_at FROM {ROLLUP_RUNS} \
-             WHERE rollup = $rollup AND error IS NULL ORDER BY started_at"
+             WHERE rollup = $rollup AND error IS NULL"
         );
         let parameters = BTreeMap::from([("rollup".to_string(), ScalarValue::from(rollup.name.as_str()))]);
         let result = self.query(&sql, &parameters, &rollup_limits()).await?;
-        let mut runs = HashMap::new();
+        // The last one is the one that began last; of those that began in one tick, the one that saw most.
+        let mut runs: HashMap<i32, (i64, i64, BTreeMap<String, i64>)> = HashMap::new();
         for batch in &result.batches {
             let days = cast(batch.column(0), &DataType::Date32)?;
             let versions = cast(batch.column(1), &DataType::Utf8)?;
-            let days = days.as_primitive::<Date32Type>();
-            for (day, versions) in days.iter().zip(versions.as_string::<i32>()) {
+            let started =
+                cast(&cast(batch.column(2), &DataType::Timestamp(TimeUnit::Microsecond, None))?, &DataType::Int64)?;
+            let days = days.as_primitive::<Date32Type>().iter();
+            for ((day, versions), started) in
+                days.zip(versions.as_string::<i32>()).zip(started.as_primitive::<Int64Type>())
+            {
                 let (Some(day), Some(versions)) = (day, versions) else { continue };
-                let versions = serde_json::from_str(versions)
+                let versions: BTreeMap<String, i64> = serde_json::from_str(versions)
                     .map_err(|e| Error::Corrupt(format!("input_versions in {ROLLUP_RUNS}: {e}")))?;
-                runs.insert(day, versions);
+                let run = (started.unwrap_or(i64::MIN), versions.values().sum::<i64>(), versions);
+                let known = runs.entry(day).or_insert_with(|| run.clone());
+                if (run.0, run.1) > (known.0, known.1) {
+                    *known = run;
+                }
             }
         }
-        Ok(runs)
+        Ok(runs.into_iter().map(|(day, (_, _, versions))| (day, versions)).collect())
     }
 }
 

@@ -340,6 +340,11 @@ impl Engine {
         self.batch.rollup(rollup, day).await
     }
 
+    /// As [`Engine::rollup`] for several days, many of them in one commit; a day that fails holds up no other.
+    pub async fn rollup_days(&self, rollup: &Rollup, days: &[i32]) -> Result<Vec<Result<RollupRun>>> {
+        self.batch.rollup_days(rollup, days).await
+    }
+
     /// The days of a rollup that were never run or whose input has changed, up to and with `through_day`.
     pub async fn rollup_days_due(&self, rollup: &Rollup, through_day: i32) -> Result<BTreeSet<i32>> {
         self.batch.rollup_days_due(rollup, through_day).await

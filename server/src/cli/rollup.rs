@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
-use millstream::batch::{ROLLUP_RUNS, Rollup};
+use millstream::batch::{ROLLUP_DAYS_AT_ONCE, ROLLUP_RUNS, Rollup};
 use millstream::{Error, Result};
 
 use super::progress::Progress;
@@ -89,10 +89,15 @@ async fn run_days(tables: &Tables, rollup: &Rollup, days: BTreeSet<i32>) -> Resu
         eprintln!("{}: no day is due", rollup.name);
     }
     let progress = Progress::steps(days.len() as u64);
-    for (done, day) in days.into_iter().enumerate() {
-        let run = tables.rollup(rollup, day).await?;
-        print(format!("{} {} {} rows\n", rollup.name, show_day(day), run.rows).as_bytes())?;
-        progress.set(done as u64 + 1, show_day(day));
+    let days: Vec<i32> = days.into_iter().collect();
+    let mut done = 0;
+    for days in days.chunks(ROLLUP_DAYS_AT_ONCE) {
+        for run in tables.rollup_days(rollup, days).await? {
+            let run = run?;
+            print(format!("{} {} {} rows\n", rollup.name, show_day(run.day), run.rows).as_bytes())?;
+            done += 1;
+            progress.set(done, show_day(run.day));
+        }
     }
     Ok(())
 }

@@ -370,12 +370,11 @@ async fn roll_up(engine: &Engine, config: &Config, asked: &[Range], steps: &mut 
     let progress = Progress::steps(rollups.len() as u64);
     let mut count = 0;
     for (done, rollup) in rollups.iter().enumerate() {
-        let mut days = engine.rollup_days_due(rollup, i32::MAX).await?;
-        if !rollup.name.ends_with("_daily") {
-            days.retain(|day| asked.iter().any(|range| (range.from..range.to).contains(&midnight(*day))));
-        }
-        for day in days {
-            engine.rollup(rollup, day).await?;
+        let days = engine.rollup_days_due(rollup, i32::MAX).await?;
+        let asked = |day: &i32| asked.iter().any(|range| (range.from..range.to).contains(&midnight(*day)));
+        let days: Vec<i32> = days.into_iter().filter(|day| rollup.name.ends_with("_daily") || asked(day)).collect();
+        for run in engine.rollup_days(rollup, &days).await? {
+            run?;
             count += 1;
         }
         progress.set(done as u64 + 1, rollup.name.clone());
