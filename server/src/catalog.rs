@@ -73,6 +73,21 @@ pub fn views(dir: &Path) -> Result<BTreeMap<String, String>> {
     Ok(list(dir)?.into_iter().map(|file| (file.name, file.sql)).collect())
 }
 
+/// A file and the views that it uses, directly or through others.
+pub fn with_views<'a>(file: &'a SqlFile, views: &'a [SqlFile]) -> Vec<&'a SqlFile> {
+    let mut used = vec![file];
+    let mut next = 0;
+    while let Some(text) = used.get(next).copied() {
+        for view in views.iter().filter(|view| text.mentions(&view.name)) {
+            if !used.iter().any(|known| known.name == view.name) {
+                used.push(view);
+            }
+        }
+        next += 1;
+    }
+    used
+}
+
 /// As [`list`], `sources.sql` first: pipelines use the tables that it defines.
 pub fn pipelines(dir: &Path) -> Result<Vec<SqlFile>> {
     let mut files = list(dir)?;

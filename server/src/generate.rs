@@ -26,6 +26,12 @@ const MILLISECOND: i64 = 1_000_000;
 /// The working day within which people are active: 7:00 to 21:00 UTC.
 const WORK: (i64, i64) = (7 * 3_600_000, 21 * 3_600_000);
 
+/// How long people work at a stretch, at most.
+const SITTING_MS: i64 = 75 * 60_000;
+
+/// The agent that everybody wants in the last quarter of the time.
+const RISING: u64 = 7;
+
 /// Users of one account.
 const ACCOUNT_USERS: u32 = 5;
 
@@ -222,8 +228,16 @@ impl World {
         let signed_out = who.anonymous && who.joined == number;
         let tier = self.billing.tier(user / ACCOUNT_USERS);
         let count = 1 + self.random.below(2 * u64::from(self.shape.events_per_user.max(1)));
-        let mut times: Vec<EventTime> =
-            (0..count).map(|_| start + self.random.between(WORK.0, WORK.1) * MILLISECOND).collect();
+        // One to three sittings a day.
+        let sittings: Vec<i64> =
+            (0..1 + self.random.below(3)).map(|_| self.random.between(WORK.0, WORK.1 - SITTING_MS)).collect();
+        let mut times: Vec<EventTime> = (0..count)
+            .map(|_| {
+                let sitting =
+                    sittings.get(self.random.below(sittings.len() as u64) as usize).copied().unwrap_or(WORK.0);
+                start + (sitting + self.random.between(0, SITTING_MS)) * MILLISECOND
+            })
+            .collect();
         times.sort_unstable();
         for (index, time) in times.iter().copied().enumerate() {
             // The first is one that makes the day an active one.
@@ -232,7 +246,7 @@ impl World {
                 70..79 if !signed_out => self.execution(user, tier, time, day),
                 70..96 => self.request(user, tier, number, time, day),
                 96..98 if !signed_out => self.workflow_run(user, tier, time, day),
-                _ if !signed_out => self.visit(user, tier, time, day),
+                _ if !signed_out => self.visit(user, tier, number, time, day),
                 _ => {}
             }
         }
@@ -353,9 +367,11 @@ impl World {
         });
     }
 
-    fn visit(&mut self, user: u32, tier: &str, time: EventTime, day: &mut Day) {
+    fn visit(&mut self, user: u32, tier: &str, number: u32, time: EventTime, day: &mut Day) {
         let name = self.random.pick(&["viewed", "searched", "installed", "reviewed"]);
-        let agent = self.random.below(AGENTS) + 1;
+        let wanted = number >= self.shape.days - self.shape.days / 4 && self.random.chance(35);
+        let name = if wanted { "installed" } else { name };
+        let agent = if wanted { RISING } else { self.random.below(AGENTS) + 1 };
         self.truth.used(user, &format!("marketplace {name}"), 1);
         if name == "installed" {
             self.truth.installed(user / ACCOUNT_USERS, agent, time);

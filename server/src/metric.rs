@@ -62,15 +62,7 @@ impl Metric {
     }
 
     fn of(file: SqlFile, views: &[SqlFile]) -> Self {
-        let mut texts = vec![&file];
-        let mut next = 0;
-        while let Some(text) = texts.get(next).copied() {
-            let used = views.iter().filter(|view| text.mentions(&view.name)).collect::<Vec<_>>();
-            texts.extend(
-                used.into_iter().filter(|view| !texts.iter().any(|known| known.name == view.name)).collect::<Vec<_>>(),
-            );
-            next += 1;
-        }
+        let texts = catalog::with_views(&file, views);
         let needed: BTreeSet<String> = texts.iter().flat_map(|text| text.parameters()).collect();
         let optional = |name: &str| {
             texts

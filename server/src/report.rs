@@ -3,6 +3,7 @@
 //! A section's heading is the first line of its header comment, its definition the rest; its chart is chosen by the shape
 //! of the answer. One row of numbers becomes the headline figures, each compared with the time just before.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use chrono::{DateTime, NaiveDateTime, NaiveTime, Utc};
 use chrono_tz::Tz;
+use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt, stream};
 use millstream::time::{DAY, EventTime, day_of};
 use millstream::{Error, QueryResult, Result};
@@ -110,12 +112,12 @@ pub async fn run(
     let mut answers = Vec::new();
     let mut complete_through = Some(EventTime::MAX);
     for file in sections(&config.sql.reports, name)? {
-        let result = query(tables, config, &file, range).await?;
+        let result = query(tables, config, &file, range, zone).await?;
         let rows = result.batches.iter().map(RecordBatch::num_rows).sum();
         let (mut previous, mut trend) = (None, Vec::new());
         if chart::choose(&result.schema, rows) == Drawing::Headline {
-            previous = Some(query(tables, config, &file, range.previous()).await?);
-            let pieces = stream::iter(pieces(range)).map(|piece| query(tables, config, &file, piece));
+            previous = Some(query(tables, config, &file, range.previous(), zone).await?);
+            let pieces = stream::iter(pieces(range)).map(|piece| query(tables, config, &file, piece, zone));
             trend = pieces.buffered(TREND_AT_ONCE).try_collect().await?;
         }
         let complete = complete::through(tables, config, &file, now).await?;
@@ -137,9 +139,16 @@ fn pieces(range: Range) -> Vec<Range> {
     (0..count).map(|i| Range { from: at(i), to: if i + 1 == count { range.to } else { at(i + 1) } }).collect()
 }
 
-async fn query(tables: &Tables, config: &Config, file: &SqlFile, range: Range) -> Result<QueryResult> {
+/// A section has the time, the zone, and as `$interval` the month in a report of at least four weeks, else the day.
+async fn query(tables: &Tables, config: &Config, file: &SqlFile, range: Range, zone: Tz) -> Result<QueryResult> {
     let mut parameters = range.parameters();
-    let known = file.parameters();
+    let long = range.to.saturating_sub(range.from) >= 27 * DAY;
+    let text = |text: &str| ScalarValue::Utf8(Some(text.to_string()));
+    parameters.insert("tz".into(), text(zone.name()));
+    parameters.insert("interval".into(), text(if long { "month" } else { "day" }));
+    let views = catalog::list(&config.sql.views)?;
+    let texts = catalog::with_views(file, &views);
+    let known: BTreeSet<String> = texts.into_iter().flat_map(SqlFile::parameters).collect();
     parameters.retain(|name, _| known.contains(name));
     let result = tables.query(&file.sql, &parameters, &config.query_limits()).await;
     result.map_err(|error| match error {

@@ -1,7 +1,8 @@
 -- Who used which feature on a day.
 --
 -- Grain: one row per UTC day, user or installation, plan and feature. A feature is what the editor calls an event (heartbeats
--- excepted), `agent run`, `workflow run`, or `marketplace ` and what was done there. Units: uses (events).
+-- excepted), `agent run`, `agent start`, `workflow run`, `workflow step`, or `marketplace ` and what was done there: each qualifying
+-- event of sql/rollups/user_days.sql has one, so whoever was active used something. Units: uses (events).
 -- Lateness: none is lost: it reads raw tables, and a day runs again when late events changed it.
 SELECT
   user_id,
@@ -16,13 +17,13 @@ FROM (
   FROM raw_ide_events
   WHERE day = $day AND name IS DISTINCT FROM 'heartbeat'
   UNION ALL
-  SELECT user_id, anonymous_id, tier, 'agent run', event_time
+  SELECT user_id, anonymous_id, tier, CASE status WHEN 'started' THEN 'agent start' ELSE 'agent run' END, event_time
   FROM raw_agent_events
-  WHERE day = $day AND status IS DISTINCT FROM 'started'
+  WHERE day = $day
   UNION ALL
-  SELECT user_id, anonymous_id, tier, 'workflow run', event_time
+  SELECT user_id, anonymous_id, tier, CASE name WHEN 'run_started' THEN 'workflow run' ELSE 'workflow step' END, event_time
   FROM raw_workflow_events
-  WHERE day = $day AND name IS NOT DISTINCT FROM 'run_started'
+  WHERE day = $day
   UNION ALL
   SELECT user_id, anonymous_id, tier, 'marketplace ' || coalesce(name, 'unnamed'), event_time
   FROM raw_marketplace_events

@@ -44,6 +44,9 @@ const TOKENS: Panel = Panel::new(
     "agent_events",
 );
 
+const INSTALLS: Panel = Panel::new("Installs", "installs", Draw::Bars("installs"), "marketplace_events");
+const RATINGS: Panel = Panel::new("Mean rating", "ratings", Draw::Line(&["rating_mean"]), "marketplace_events");
+
 const SECTIONS: [Section; 4] = [
     Section {
         title: "Popular",
@@ -52,9 +55,12 @@ const SECTIONS: [Section; 4] = [
                 .link("/agents/")
                 .wide(),
             Panel::new("Trending", "agent_trending", Draw::Ranking("agent", "score"), "marketplace_events")
+                .needs("An agent trends when at least ten different installers took it within a week.")
                 .link("/agents/"),
             Panel::new("Tokens per agent", "tokens_per_agent", Draw::Ranking("agent", "tokens"), "agent_events")
                 .link("/agents/"),
+            INSTALLS,
+            RATINGS,
         ],
     },
     Section { title: "Performance", panels: &[EXECUTIONS, DURATION] },
@@ -71,20 +77,21 @@ const SECTIONS: [Section; 4] = [
     },
 ];
 
-const ONE: [Section; 3] = [
+const ONE: [Section; 4] = [
     Section { title: "Performance", panels: &[EXECUTIONS.by(ONE_BY), DURATION.by(ONE_BY)] },
     Section {
         title: "Tokens and cost",
         panels: &[TOKENS, Panel::new("Cost", "agent_tokens", Draw::Line(&["cost_usd"]), "agent_events").by(ONE_BY)],
     },
     Section {
-        title: "By model and version",
+        title: "Models and failures",
         panels: &[
             Panel::new("Executions by model", "agent_executions", Draw::Bars("executions"), "agent_events")
                 .always_by("model"),
             Panel::new("Failures by class", "agent_failures", Draw::Ranking("error_class", "failures"), "agent_events"),
         ],
     },
+    Section { title: "In the marketplace", panels: &[INSTALLS, RATINGS] },
 ];
 
 /// `GET /agents`.

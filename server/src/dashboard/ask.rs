@@ -40,9 +40,9 @@ impl Question {
         Self { range: period.range, zone: period.zone, interval: None, by: None, filters: BTreeMap::new() }
     }
 
-    /// The same of the time before.
-    pub fn before(&self, period: &Period) -> Self {
-        Self { range: period.before, ..self.clone() }
+    /// The same of another time.
+    pub fn over(&self, range: Range) -> Self {
+        Self { range, ..self.clone() }
     }
 }
 
@@ -91,6 +91,11 @@ pub async fn ask(app: &App, metric: &str, question: &Question) -> Result<Option<
     };
     let mut rows = concat_batches(&answered.result.schema, &answered.result.batches)?;
     for (name, value) in &columns {
+        if rows.column_by_name(name).is_none() {
+            return Err(Error::sql(format!(
+                "the metric {metric} has no parameter and no column `{name}` to filter by"
+            )));
+        }
         rows = only(&rows, name, value)?;
     }
     Ok(Some(Answer {

@@ -1,15 +1,17 @@
 //! Business intelligence: revenue, subscriptions, conversion, customers, churn.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use maud::Markup;
+use maud::{Markup, html};
 use millstream_report::Better;
 
+use super::ask::{Question, ask, numbers, texts};
 use super::figure::Figure;
 use super::panel::{Draw, Panel};
-use super::period::Choice;
+use super::period::{Choice, Period};
 use super::sections::{Section, render};
 use super::shell::Page;
 use crate::http::{App, Problem};
@@ -52,7 +54,12 @@ const SECTIONS: [Section; 4] = [
                 Draw::Funnel("tier", "accounts"),
                 "subscription_events",
             ),
-            Panel::new("Tiers", "tier_distribution", Draw::Table, "subscription_events").interval("month"),
+            Panel::new(
+                "Accounts by plan",
+                "tier_distribution",
+                Draw::StackedBy("tier", "accounts"),
+                "subscription_events",
+            ),
         ],
     },
     Section {
@@ -98,10 +105,38 @@ pub async fn page(
     Query(choice): Query<Choice>,
     headers: HeaderMap,
 ) -> Result<Markup, Problem> {
-    let period = choice.resolve(&app, "12m", app.zone())?;
-    let content = render(&app, &period, &FIGURES, &SECTIONS, &[]).await;
+    let mut period = choice.resolve(&app, "12m", app.zone())?;
+    let currencies = currencies(&app, &period).await;
+    if !currencies.contains(&period.currency) {
+        period.currency = currencies.first().cloned().unwrap_or_default();
+    }
+    let content = html! {
+        @if currencies.len() > 1 {
+            nav.spans.currencies aria-label="Currency" {
+                @for currency in &currencies {
+                    a href={ "?" (period.query(&[("currency", currency)])) } aria-current=[(*currency == period.currency).then_some("true")] { (currency) }
+                }
+            }
+        }
+        (render(&app, &period, &FIGURES, &SECTIONS, &[]).await)
+    };
     let about =
         "Revenue, subscriptions and customers. One currency at a time: amounts are never added across currencies.";
     let page = Page { path: "/business", title: "Business", about, period: Some(&period), breakdowns: &[] };
     Ok(page.render(&app, &headers, content))
+}
+
+/// The currencies that customers pay in, that of most customers first. What goes wrong here is told by the panels.
+pub async fn currencies(app: &App, period: &Period) -> Vec<String> {
+    let question = Question { interval: Some(period.interval()), ..Question::of(period) };
+    let Ok(Some(answer)) = ask(app, "mrr", &question).await else { return Vec::new() };
+    let names = answer.rows.column_by_name("currency").and_then(|column| texts(column).ok()).unwrap_or_default();
+    let mut customers: BTreeMap<String, f64> = BTreeMap::new();
+    for (name, count) in names.into_iter().zip(numbers(&answer.rows, "customers")) {
+        // The rows are in the order of time: the last counts.
+        customers.insert(name.unwrap_or_default(), count.unwrap_or(0.0));
+    }
+    let mut currencies: Vec<(String, f64)> = customers.into_iter().filter(|(name, _)| !name.is_empty()).collect();
+    currencies.sort_by(|a, b| b.1.total_cmp(&a.1));
+    currencies.into_iter().map(|(name, _)| name).collect()
 }

@@ -1,12 +1,12 @@
 //! Headline figures: a value, its change against the time before, and a small line.
 
-use arrow::record_batch::RecordBatch;
 use maud::{Markup, PreEscaped, html};
 use millstream::Result;
 use millstream_report::chart::{compact, sparkline};
 use millstream_report::{Better, Theme};
 
-use super::ask::{Answer, Question, ask, numbers};
+use super::ask::{Answer, Question, ask, numbers, only, texts};
+use super::panel::main_currency;
 use super::period::Period;
 use super::table::Format;
 use crate::http::App;
@@ -16,8 +16,10 @@ use crate::http::App;
 pub enum Pick {
     /// The one row that the metric gives for the whole time.
     Whole,
-    /// The last period that is over (a snapshot, such as MRR).
+    /// The last period, which may be open: a snapshot, such as MRR.
     Last,
+    /// The last period that is over: a count of a day, such as the day's users.
+    Closed,
 }
 
 /// One figure.
@@ -60,61 +62,70 @@ impl Figure {
         Self { label, metric, column, pick: Pick::Last, better, href }
     }
 
+    /// The value of the last period that is over.
+    pub const fn closed(
+        label: &'static str,
+        metric: &'static str,
+        column: &'static str,
+        better: Better,
+        href: &'static str,
+    ) -> Self {
+        Self { label, metric, column, pick: Pick::Closed, better, href }
+    }
+
     /// Asks for this time and the one before, and draws.
     pub async fn render(&self, app: &App, period: &Period, filters: &[(&str, &str)]) -> Markup {
         let filters = filters.iter().map(|(n, v)| ((*n).to_string(), (*v).to_string())).collect();
         let series = Question { interval: Some(period.interval()), filters, ..Question::of(period) };
         let whole = Question { interval: Some("all"), ..series.clone() };
-        let (value, before, trend) = match self.pick {
-            Pick::Whole => {
-                let before = whole.before(period);
-                let (now, before, trend) = tokio::join!(
-                    ask(app, self.metric, &whole),
-                    ask(app, self.metric, &before),
-                    ask(app, self.metric, &series)
-                );
-                (self.value(now, period), self.value(before, period), self.trend(trend, period))
-            }
-            Pick::Last => {
-                let before = series.before(period);
+        let whole_before = whole.over(period.before_so_far);
+        let (now, before, trend) = match self.pick {
+            Pick::Whole => tokio::join!(
+                ask(app, self.metric, &whole),
+                ask(app, self.metric, &whole_before),
+                ask(app, self.metric, &series)
+            ),
+            Pick::Last | Pick::Closed => {
+                let before = series.over(period.before);
                 let (now, before) = tokio::join!(ask(app, self.metric, &series), ask(app, self.metric, &before));
-                let trend = self.trend(now, period);
-                let last = |trend: &Result<Vec<Option<f64>>>| match trend {
-                    Ok(values) => Ok(values.iter().rev().flatten().next().copied()),
-                    Err(e) => Err(e.to_string()),
-                };
-                let before = self.trend(before, period);
-                (last(&trend), last(&before), trend)
+                let trend = now.as_ref().map_or(Ok(None), |now| Ok(now.clone()));
+                (now, before, trend)
             }
         };
-        self.draw(value, before.ok().flatten(), trend.unwrap_or_default())
+        let now = self.read(now, period);
+        let before = self.read(before, period).ok();
+        self.draw(now, before, self.read(trend, period).unwrap_or_default())
     }
 
-    fn draw(&self, value: Result<Option<f64>, String>, before: Option<f64>, trend: Vec<Option<f64>>) -> Markup {
-        let now = value.as_ref().ok().copied().flatten();
-        let change = now.zip(before).filter(|(_, b)| *b != 0.0).map(|(v, b)| (v - b) / b.abs());
+    fn draw(&self, now: Result<Reading, String>, before: Option<Reading>, trend: Reading) -> Markup {
+        let trouble = now.as_ref().err().cloned();
+        let now = now.unwrap_or_default();
+        let value = now.value(self.pick);
+        let before = before.and_then(|before| before.value(self.pick));
+        let change = value.zip(before).filter(|(_, b)| *b != 0.0).map(|(v, b)| (v - b) / b.abs());
+        let trend = trend.points(self.pick);
         let line = trend.iter().flatten().count() >= 2;
         let title = format!("{} over the period", self.label);
         html! {
             a.figure href=(self.href) {
                 span.label { (self.label) }
-                span.value { (now.map_or("–".to_string(), |v| self.text(v))) }
+                span.value { (value.map_or("–".to_string(), |v| self.text(v, now.currency.as_deref()))) }
                 span.change {
-                    @match change {
-                        Some(change) => (self.change(change)),
-                        None if value.is_err() => span.muted title=(value.err().unwrap_or_default()) { "cannot be read" },
-                        None => span.muted { (if now.is_some() { "no period before" } else { "no data yet" }) },
+                    @match (change, trouble) {
+                        (Some(change), _) => (self.change(change)),
+                        (None, Some(trouble)) => span.muted title=(trouble) { "cannot be read" },
+                        (None, None) => span.muted { (if value.is_some() { "no period before" } else { "no data yet" }) },
                     }
                 }
-                @if line { span.spark { (PreEscaped(sparkline(&trend, 150, 34, &title, Theme::Page))) } }
+                @if line { span.spark { (PreEscaped(sparkline(&trend, 220, 40, &title, Theme::Page))) } }
             }
         }
     }
 
-    fn text(&self, value: f64) -> String {
+    fn text(&self, value: f64, currency: Option<&str>) -> String {
         match Format::of(self.column) {
             Format::Number => compact(value),
-            Format::Minor => compact(value / 100.0),
+            Format::Minor => money(&compact(value / 100.0), currency.unwrap_or_default()),
             Format::Dollars => format!("${}", compact(value)),
             other => other.text(value),
         }
@@ -143,18 +154,58 @@ impl Figure {
         }
     }
 
-    fn value(&self, answer: Result<Option<Answer>>, period: &Period) -> Result<Option<f64>, String> {
-        let Some(answer) = answer.map_err(|e| e.to_string())? else { return Ok(None) };
-        let rows = self.rows(&answer, period).map_err(|e| e.to_string())?;
-        Ok(numbers(&rows, self.column).into_iter().flatten().next())
+    fn read(&self, answer: Result<Option<Answer>>, period: &Period) -> Result<Reading, String> {
+        let Some(answer) = answer.map_err(|e| e.to_string())? else { return Ok(Reading::default()) };
+        let currency = main_currency(&answer.rows, &period.currency).map_err(|e| e.to_string())?;
+        let rows = match &currency {
+            Some(currency) => only(&answer.rows, "currency", currency).map_err(|e| e.to_string())?,
+            None => answer.rows,
+        };
+        let complete = match rows.column_by_name("complete") {
+            Some(column) => {
+                texts(column).map_err(|e| e.to_string())?.iter().map(|t| t.as_deref() == Some("true")).collect()
+            }
+            None => vec![true; rows.num_rows()],
+        };
+        Ok(Reading { values: numbers(&rows, self.column), complete, currency })
+    }
+}
+
+/// One column of an answer.
+#[derive(Debug, Clone, Default)]
+struct Reading {
+    values: Vec<Option<f64>>,
+    complete: Vec<bool>,
+    currency: Option<String>,
+}
+
+impl Reading {
+    fn value(&self, pick: Pick) -> Option<f64> {
+        match pick {
+            Pick::Whole => self.values.iter().flatten().next().copied(),
+            Pick::Last | Pick::Closed => self.points(pick).into_iter().rev().flatten().next(),
+        }
     }
 
-    fn trend(&self, answer: Result<Option<Answer>>, period: &Period) -> Result<Vec<Option<f64>>> {
-        let Some(answer) = answer? else { return Ok(Vec::new()) };
-        Ok(numbers(&self.rows(&answer, period)?, self.column))
+    /// What the small line shows. Where nothing is over yet, what there is.
+    fn points(&self, pick: Pick) -> Vec<Option<f64>> {
+        let over =
+            || self.values.iter().zip(&self.complete).filter(|(_, complete)| **complete).map(|(value, _)| *value);
+        match pick {
+            Pick::Closed if self.complete.contains(&true) => over().collect(),
+            _ => self.values.clone(),
+        }
     }
+}
 
-    fn rows(&self, answer: &Answer, period: &Period) -> Result<RecordBatch> {
-        super::panel::in_one_currency(&answer.rows, &period.currency)
+/// An amount with its currency as people write it.
+fn money(amount: &str, currency: &str) -> String {
+    match currency {
+        "USD" => format!("${amount}"),
+        "EUR" => format!("€{amount}"),
+        "GBP" => format!("£{amount}"),
+        "JPY" => format!("¥{amount}"),
+        "" => amount.to_string(),
+        code => format!("{code} {amount}"),
     }
 }

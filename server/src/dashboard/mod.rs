@@ -24,6 +24,7 @@ mod period;
 mod pipelines;
 mod reports;
 mod sections;
+mod shape;
 mod shell;
 mod sql;
 mod system;

@@ -11,6 +11,7 @@ use millstream::time::{WATERMARK_MAX, WATERMARK_MIN};
 use millstream_report::Better;
 use millstream_report::chart::full;
 
+use super::business::currencies;
 use super::figure::Figure;
 use super::panel::{Draw, Panel};
 use super::period::{Choice, Period};
@@ -28,7 +29,7 @@ const FIGURES: [Figure; 8] = [
     Figure::whole("API errors", "api_errors", "error_rate", Better::Lower, "/system"),
 ];
 
-const PANELS: [Panel; 5] = [
+const PANELS: [Panel; 6] = [
     Panel::new("Daily active users", "dau", Draw::Line(&["users"]), "ide_events").interval("day"),
     Panel::new(
         "Agent executions",
@@ -37,9 +38,11 @@ const PANELS: [Panel; 5] = [
         "agent_events",
     ),
     Panel::new("API latency, p95", "api_latency", Draw::Line(&["latency_p95_ms"]), "api_events"),
+    Panel::new("API errors", "api_errors", Draw::Bars("error_rate"), "api_events"),
     Panel::new("Tokens per agent", "tokens_per_agent", Draw::Ranking("agent", "tokens"), "agent_events")
         .link("/agents/"),
     Panel::new("Trending agents", "agent_trending", Draw::Ranking("agent", "score"), "marketplace_events")
+        .needs("An agent trends when at least ten different installers took it within a week.")
         .link("/agents/"),
 ];
 
@@ -51,7 +54,10 @@ pub async fn page(
     Query(choice): Query<Choice>,
     headers: HeaderMap,
 ) -> Result<Markup, Problem> {
-    let period = choice.resolve(&app, "7d", app.zone())?;
+    let mut period = choice.resolve(&app, "7d", app.zone())?;
+    if period.currency.is_empty() {
+        period.currency = currencies(&app, &period).await.into_iter().next().unwrap_or_default();
+    }
     let (figures, panels, activity) = tokio::join!(
         join_all(FIGURES.iter().map(|figure| figure.render(&app, &period, &[]))),
         join_all(PANELS.iter().map(|panel| panel.render(&app, &period, &[]))),

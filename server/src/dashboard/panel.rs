@@ -10,12 +10,15 @@ use millstream_report::{ChartKind, ChartSpec, Theme};
 
 use super::ask::{Answer, Question, ask, numbers, on_clocks_of, only, texts, time_column};
 use super::period::Period;
+use super::shape::{added_up, for_people, labels, renamed};
 use super::table::{Format, heading, table};
 use crate::adapt::report_error;
 use crate::http::App;
 
 /// Rows of the table behind a chart.
 const TABLE_ROWS_MAX: usize = 100;
+/// Lines of a ranking that are drawn; the table has more.
+const RANKING_MAX: usize = 10;
 
 /// How the rows are drawn; the names are columns.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +27,12 @@ pub enum Draw {
     Line(&'static [&'static str]),
     /// Values on top of each other over time; the second list counts downwards.
     Stacked(&'static [&'static str], &'static [&'static str]),
+    /// Values of a column's names on top of each other over time: name, value. Rows of one name and time are added up.
+    StackedBy(&'static str, &'static str),
     /// Upright bars over time.
     Bars(&'static str),
+    /// Upright bars: number, value.
+    Columns(&'static str, &'static str),
     /// A ranking: name, value.
     Ranking(&'static str, &'static str),
     /// A grid: across, down, value.
@@ -59,12 +66,14 @@ pub struct Panel {
     link: Option<&'static str>,
     /// The column whose values are series.
     split: Option<&'static str>,
+    /// What it takes to be in it, where rows are not enough.
+    needs: &'static str,
 }
 
 impl Panel {
     /// A panel whose rows come from events of the table `feeds`.
     pub const fn new(title: &'static str, metric: &'static str, draw: Draw, feeds: &'static str) -> Self {
-        let follows = matches!(draw, Draw::Line(_) | Draw::Stacked(..) | Draw::Bars(_));
+        let follows = matches!(draw, Draw::Line(_) | Draw::Stacked(..) | Draw::StackedBy(..) | Draw::Bars(_));
         Self {
             title,
             metric,
@@ -78,6 +87,7 @@ impl Panel {
             money: false,
             link: None,
             split: None,
+            needs: "",
         }
     }
 
@@ -116,6 +126,11 @@ impl Panel {
         Self { split: Some(column), ..self }
     }
 
+    /// What is said where nothing is in it.
+    pub const fn needs(self, needs: &'static str) -> Self {
+        Self { needs, ..self }
+    }
+
     /// Names in the table lead to `link` + name.
     pub const fn link(self, link: &'static str) -> Self {
         Self { link: Some(link), ..self }
@@ -132,7 +147,7 @@ impl Panel {
     /// Asks and draws. What goes wrong is said in its place: one bad metric must not hide the others.
     pub async fn render(&self, app: &App, period: &Period, filters: &[(&str, &str)]) -> Markup {
         let question = self.question(period, filters);
-        let before = question.before(period);
+        let before = question.over(period.before);
         let compares = period.compare && question.by.is_none() && matches!(self.draw, Draw::Line([_]));
         let (answer, before) = tokio::join!(ask(app, self.metric, &question), async {
             if compares { ask(app, self.metric, &before).await } else { Ok(None) }
@@ -185,6 +200,7 @@ impl Panel {
         html! {
             div.state {
                 p { strong { "No data in this period yet." } }
+                @if !self.needs.is_empty() { p { (self.needs) } }
                 p { "This chart fills from " code { (self.feeds) } ". Choose another time, or send some:" }
                 pre { code { "millstream ingest " (self.feeds) " events.jsonl" } }
             }
@@ -207,6 +223,8 @@ impl Panel {
         let svg = spec.map(|spec| spec.to_svg(Theme::Page)).transpose().map_err(report_error)?;
         let drawn = svg.is_some();
         let open = !all_complete(&rows)?;
+        let ranked = matches!(self.draw, Draw::Ranking(..)) && rows.num_rows() > RANKING_MAX;
+        let rows = for_people(&rows, period)?;
         Ok(html! {
             @if let Some(svg) = svg { figure.chart tabindex="0" aria-label={ (self.title) ", chart; arrow keys read its values" } { (PreEscaped(svg)) } }
             @if drawn {
@@ -217,6 +235,7 @@ impl Panel {
             p.foot {
                 @if let Some(time) = answer.complete_through { span { "Complete through " time datetime=(show(time)) { (period.local(time).format("%-d %b %Y %H:%M")) } } }
                 @if open { span.tag { "last period still open" } }
+                @if ranked { span.tag { "first " (RANKING_MAX) " of " (rows.num_rows()) } }
                 @if let Some(bound) = answer.error_bound { span.tag title="Percentiles come from sketches with this bound on the relative error" { "±" (bound * 100.0) " %" } }
                 @if answer.truncated { span.tag { "rows cut at the server’s limit" } }
                 @if let Some(currency) = &currency { span.tag { (currency) } }
@@ -261,12 +280,13 @@ impl Panel {
             Draw::Line([y]) if before.is_some() && !broken_down => {
                 let time = time()?;
                 let rows = overlaid(rows, before, (&time, y), period)?;
-                let spec = self.chart(ChartKind::Line, &rows, &time, &["value"], Format::of(y), currency);
+                let spec = self.chart(ChartKind::Line, &rows, &time, &["value"], Format::of(y), currency)?;
                 ChartSpec { series: Some("series".into()), ..spec }
             }
             Draw::Line(y) => {
                 let time = time()?;
-                let spec = self.chart(ChartKind::Line, &clocks(rows, &time)?, &time, y, Format::of(first(y)), currency);
+                let rows = clocks(rows, &time)?;
+                let spec = self.chart(ChartKind::Line, &rows, &time, y, Format::of(first(y)), currency)?;
                 let split = self.split.or(broken_down.then_some("breakdown"));
                 ChartSpec { series: split.map(str::to_string), ..spec }
             }
@@ -274,35 +294,61 @@ impl Panel {
                 let time = time()?;
                 let rows = clocks(rows, &time)?;
                 let kind = if broken_down { ChartKind::StackedBars } else { ChartKind::Bars };
-                let spec = self.chart(kind, &rows, &time, &[y], Format::of(y), currency);
+                let spec = self.chart(kind, &rows, &time, &[y], Format::of(y), currency)?;
                 ChartSpec { series: broken_down.then(|| "breakdown".to_string()), ..spec }
             }
             Draw::Stacked(up, down) => {
                 let time = time()?;
                 let all: Vec<&str> = up.iter().chain(down).copied().collect();
                 let format = Format::of(first(&all));
-                let spec = self.chart(ChartKind::StackedBars, &clocks(rows, &time)?, &time, &all, format, currency);
+                let spec = self.chart(ChartKind::StackedBars, &clocks(rows, &time)?, &time, &all, format, currency)?;
                 ChartSpec {
-                    downwards: down.iter().map(|d| (*d).to_string()).collect(),
+                    downwards: spec.y.iter().skip(up.len()).cloned().collect(),
                     series: broken_down.then(|| "breakdown".to_string()),
                     ..spec
                 }
             }
-            Draw::Ranking(x, y) => self.chart(ChartKind::HorizontalBars, rows, x, &[y], Format::of(y), currency),
-            Draw::Funnel(x, y) => self.chart(ChartKind::Funnel, rows, x, &[y], Format::of(y), currency),
+            Draw::StackedBy(name, y) => {
+                let time = time()?;
+                let rows = added_up(&clocks(rows, &time)?, &time, name, y)?;
+                let spec = self.chart(ChartKind::StackedBars, &rows, &time, &[y], Format::of(y), currency)?;
+                ChartSpec { series: Some(name.to_string()), ..spec }
+            }
+            other => self.spec_by_name(other, rows, period, currency)?,
+        };
+        Ok(Some(spec))
+    }
+
+    /// Drawings that have no axis of time.
+    fn spec_by_name(
+        &self,
+        draw: Draw,
+        rows: &RecordBatch,
+        period: &Period,
+        currency: Option<&str>,
+    ) -> Result<ChartSpec> {
+        Ok(match draw {
+            Draw::Columns(x, y) => self.chart(ChartKind::Bars, rows, x, &[y], Format::of(y), currency)?,
+            Draw::Funnel(x, y) => self.chart(ChartKind::Funnel, rows, x, &[y], Format::of(y), currency)?,
             Draw::Map(x, y) => ChartSpec {
                 unit: heading(y).to_lowercase(),
-                ..self.chart(ChartKind::Map, rows, x, &[y], Format::Number, None)
+                ..self.chart(ChartKind::Map, rows, x, &[y], Format::Number, None)?
             },
             Draw::Heat(x, down, value) => {
                 let schema = rows.schema();
                 let timed = schema.field_with_name(x).is_ok_and(|f| f.name().ends_with("_start"));
-                let rows = if timed { clocks(rows, x)? } else { rows.clone() };
-                let spec = self.chart(ChartKind::Heat, &rows, x, &[value], Format::of(value), currency);
+                let rows = if timed { on_clocks_of(rows, x, period.zone, 0)? } else { rows.clone() };
+                let spec = self.chart(ChartKind::Heat, &rows, x, &[value], Format::of(value), currency)?;
                 ChartSpec { series: Some(down.to_string()), ..spec }
             }
-        };
-        Ok(Some(spec))
+            Draw::Ranking(x, y) => {
+                let rows = rows.slice(0, rows.num_rows().min(RANKING_MAX));
+                self.chart(ChartKind::HorizontalBars, &rows, x, &[y], Format::of(y), currency)?
+            }
+            Draw::Line(_) | Draw::Stacked(..) | Draw::StackedBy(..) | Draw::Bars(_) | Draw::Table => {
+                return Err(Error::Bug(format!("the panel {} has no drawing", self.title)));
+            }
+        })
     }
 
     fn chart(
@@ -313,19 +359,32 @@ impl Panel {
         y: &[&str],
         format: Format,
         currency: Option<&str>,
-    ) -> ChartSpec {
-        let (factor, unit) = format.axis();
+    ) -> Result<ChartSpec> {
+        let (factor, unit) = match format {
+            Format::Milliseconds => span(y.iter().flat_map(|y| numbers(rows, y)).flatten().fold(0.0, f64::max)),
+            format => format.axis(),
+        };
         let unit = if format == Format::Minor { currency.unwrap_or("") } else { unit };
-        let spec = ChartSpec::new(kind, vec![rows.clone()], x, "");
-        ChartSpec {
+        let names = labels(y);
+        let spec = ChartSpec::new(kind, vec![renamed(rows, y, &names)?], x, "");
+        Ok(ChartSpec {
             title: self.title.to_string(),
-            y: y.iter().map(|y| (*y).to_string()).collect(),
+            y: names,
             factor,
             unit: unit.to_string(),
             width_px: if self.wide { 1_120 } else { 560 },
             height_px: if self.wide { 280 } else { 240 },
             ..spec
-        }
+        })
+    }
+}
+
+/// The factor and the unit of an axis up to so many milliseconds.
+fn span(most_ms: f64) -> (f64, &'static str) {
+    match most_ms {
+        ms if ms >= 600_000.0 => (1.0 / 60_000.0, "min"),
+        ms if ms >= 10_000.0 => (0.001, "s"),
+        _ => (1.0, "ms"),
     }
 }
 
@@ -334,7 +393,7 @@ fn first<'a>(names: &[&'a str]) -> &'a str {
 }
 
 /// The currency of the URL, else the one of most rows.
-fn main_currency(rows: &RecordBatch, chosen: &str) -> Result<Option<String>> {
+pub fn main_currency(rows: &RecordBatch, chosen: &str) -> Result<Option<String>> {
     let Some(column) = rows.column_by_name("currency") else { return Ok(None) };
     let mut counts = std::collections::BTreeMap::<String, usize>::new();
     for name in texts(column)?.into_iter().flatten().filter(|name| !name.is_empty()) {
@@ -344,14 +403,6 @@ fn main_currency(rows: &RecordBatch, chosen: &str) -> Result<Option<String>> {
         return Ok(Some(chosen.to_string()));
     }
     Ok(counts.into_iter().max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0))).map(|(name, _)| name))
-}
-
-/// The rows of one currency; all rows where there is none.
-pub fn in_one_currency(rows: &RecordBatch, chosen: &str) -> Result<RecordBatch> {
-    match main_currency(rows, chosen)? {
-        Some(currency) => only(rows, "currency", &currency),
-        None => Ok(rows.clone()),
-    }
 }
 
 /// Whether every period of the answer is over; answers without periods are.

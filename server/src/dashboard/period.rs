@@ -36,6 +36,8 @@ pub struct Period {
     pub range: Range,
     /// The time just before, as long in days or months.
     pub before: Range,
+    /// Of the time just before, as much as has passed of this one: what a figure is compared with.
+    pub before_so_far: Range,
     /// The name of the span; empty if the reader chose days.
     pub span: String,
     /// The zone of days.
@@ -78,9 +80,12 @@ impl Choice {
             before = range.previous();
             span.clear();
         }
+        let passed = end.min(range.to).saturating_sub(range.from).max(HOUR);
+        let so_far = if end < range.to { before.to.min(before.from.saturating_add(passed)) } else { before.to };
         Ok(Period {
             range,
             before,
+            before_so_far: Range { from: before.from, to: so_far },
             span,
             zone,
             compare: !self.compare.is_empty(),
@@ -245,6 +250,7 @@ mod tests {
         let period = Period {
             range,
             before: range.previous(),
+            before_so_far: range.previous(),
             span: String::new(),
             zone: chrono_tz::UTC,
             compare: true,

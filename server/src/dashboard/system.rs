@@ -44,7 +44,6 @@ const SECTIONS: [Section; 4] = [
             .follow()
             .always_by("route")
             .wide(),
-            Panel::new("p95 by hour, exact", "api_p95", Draw::Line(&["latency_p95_ms"]), "api_events").wide(),
         ],
     },
     Section {
@@ -52,8 +51,8 @@ const SECTIONS: [Section; 4] = [
         panels: &[
             Panel::new("Error rate", "api_errors", Draw::Line(&["error_rate"]), "api_events").by(BY),
             Panel::new("Requests", "api_errors", Draw::Line(&["requests"]), "api_events").by(BY),
-            Panel::new("Error budget", "error_budget", Draw::Table, "api_events"),
-            Panel::new("Incidents", "incidents", Draw::Table, "incident_events"),
+            Panel::new("Error budget", "error_budget", Draw::Table, "api_events").wide(),
+            Panel::new("Incidents", "incidents", Draw::Table, "incident_events").wide(),
         ],
     },
     Section {

@@ -19,8 +19,8 @@ const BY: &[&str] = &["tier", "country", "editor"];
 const FIGURES: [Figure; 6] = [
     Figure::whole("Active users", "active_users", "users", Better::Higher, "#panel-active_users"),
     Figure::whole("New users", "new_users", "users", Better::Higher, "#panel-new_users"),
-    Figure::last("Monthly active", "mau", "users", Better::Higher, "#panel-stickiness"),
-    Figure::last("Stickiness", "stickiness", "ratio", Better::Higher, "#panel-stickiness"),
+    Figure::closed("Monthly active", "mau", "users", Better::Higher, "#panel-stickiness"),
+    Figure::closed("Stickiness", "stickiness", "ratio", Better::Higher, "#panel-stickiness"),
     Figure::whole("Sessions", "sessions", "sessions", Better::Higher, "#panel-sessions"),
     Figure::whole("Median session", "sessions", "duration_p50_ms", Better::Higher, "#panel-sessions"),
 ];
@@ -39,7 +39,7 @@ const SECTIONS: [Section; 4] = [
             ),
             Panel::new("Daily, weekly, monthly active", "stickiness", Draw::Line(&["dau", "wau", "mau"]), "ide_events")
                 .interval("day"),
-            Panel::new("Days active", "stickiness_histogram", Draw::Ranking("days_active", "users"), "ide_events"),
+            Panel::new("Days active", "stickiness_histogram", Draw::Columns("days_active", "users"), "ide_events"),
         ],
     },
     Section {

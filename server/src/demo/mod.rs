@@ -13,7 +13,7 @@ pub(crate) mod random;
 pub mod real;
 mod results;
 mod story;
-pub(crate) mod stream;
+pub mod stream;
 
 pub use check::Check;
 pub use story::{Steps, Story, Told, run, tell};

@@ -5,9 +5,12 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use millstream_server::generate::Shape;
+use millstream_server::range::show_day;
 use serde_json::{Value, json};
 
 use crate::http::{Running, agent_event};
+use crate::metrics::Asked;
 
 /// One browser window.
 struct Browser {
@@ -238,4 +241,46 @@ async fn charts_answer_to_pointer_and_keys_and_figures_are_live() {
     browser.wait("document.querySelectorAll('[data-tail] tbody tr').length === 9").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
     running.server.stop().await.unwrap();
+}
+
+/// Pages about a platform of ninety days: every panel has something to show, in light, in dark and on a phone.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_panel_shows_a_platform_of_ninety_days() {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = Shape { seed: 3, users: 150, first_day: 20_513, days: 90, events_per_user: 16 };
+    let asked = Asked::start(dir.path(), shape).await;
+    let browser = Browser::open().await;
+    let (from, to) = (show_day(shape.first_day + 60), show_day(shape.first_day + 89));
+    for (page, name) in [
+        ("/", "overview"),
+        ("/users", "users"),
+        ("/agents", "agents"),
+        ("/agents/agent-02", "agent"),
+        ("/business", "business"),
+        ("/system", "system"),
+    ] {
+        let from = if page == "/business" { show_day(shape.first_day) } else { from.clone() };
+        let url = format!("http://{}{page}?from={from}&to={to}", asked.server.http_address);
+        browser.size(1400, 1300).await;
+        browser.go(&url).await;
+        let empty = browser
+            .run("return [...document.querySelectorAll('.state')].map(e => e.closest('.card').getAttribute('aria-label') + ': ' + e.innerText)")
+            .await;
+        assert_eq!(empty, json!([]), "{page}");
+        let unread = browser
+            .run("return [...document.querySelectorAll('.figure')].map(e => e.innerText).filter(t => t.includes('cannot be read'))")
+            .await;
+        assert_eq!(unread, json!([]), "{page}");
+        browser.picture(&format!("full-{name}-light")).await;
+        browser.run("document.querySelector('[data-theme-switch]').click()").await;
+        browser.picture(&format!("full-{name}-dark")).await;
+        browser.run("document.querySelector('[data-theme-switch]').click()").await;
+        browser.size(500, 1100).await;
+        let overflow =
+            browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+        assert_eq!(overflow, json!(0), "{page} is wider than a phone");
+        browser.picture(&format!("full-{name}-phone")).await;
+        assert_eq!(browser.complaints().await, Vec::<String>::new(), "{page}");
+    }
+    asked.server.stop().await.unwrap();
 }

@@ -11,5 +11,7 @@ mod ingest;
 mod keys;
 mod metrics;
 mod postgres;
+mod proofs;
+mod real;
 mod sdk;
 mod sending;
