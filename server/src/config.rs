@@ -71,6 +71,8 @@ pub struct Http {
     pub tls_cert: Option<PathBuf>,
     /// The private key, PEM.
     pub tls_key: Option<PathBuf>,
+    /// Connections open at once; more wait until one ends. One on which nothing moves for two minutes is closed.
+    pub connections_max: usize,
     /// Body of a request.
     pub request_bytes_max: usize,
     /// From the request's head to the answer's.
@@ -174,6 +176,7 @@ impl Default for Http {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             tls_cert: None,
             tls_key: None,
+            connections_max: 1_024,
             // As the gRPC face: a batch that fits one fits the other.
             request_bytes_max: 4 << 20,
             request_timeout: Duration::from_secs(60),
@@ -226,6 +229,7 @@ impl Config {
             return wrong("workers", "is 0; write 1 or more");
         }
         for (key, value) in [
+            ("http.connections_max", self.http.connections_max),
             ("http.request_bytes_max", self.http.request_bytes_max),
             ("http.requests_max", self.http.requests_max),
             ("query.rows_max", self.query.rows_max),

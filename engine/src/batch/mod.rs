@@ -5,6 +5,7 @@
 //! rows, text and nesting.
 
 mod catalog;
+mod growth;
 mod guard;
 mod parameters;
 mod query;

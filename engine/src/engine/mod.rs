@@ -4,6 +4,7 @@ mod assemble;
 mod contract;
 mod narrow;
 mod rebuild;
+mod repair;
 mod run;
 #[doc(hidden)]
 pub mod stepped;
@@ -26,6 +27,7 @@ use tokio::runtime::Handle;
 pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun};
 pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, Status, TableInfo};
 pub use rebuild::Rebuilt;
+pub use repair::{ASIDE, RepairReport, repair};
 pub use run::{RunOptions, RunSummary, check, explain, run_file, warnings};
 
 use crate::batch::Batch;
@@ -106,10 +108,15 @@ fn prepare(
     owner: &Owner,
 ) -> Result<(Option<Manifest>, assemble::Assembled)> {
     let restored = checkpoints.newest()?;
-    let newest = restored.as_ref().map_or(0, |m| m.checkpoint);
-    checkpoints.discard_after(newest)?;
-    let around =
-        assemble::Surroundings { lake: Some(lake), handle, log: true, subscribers, next_checkpoint: newest + 1, owner };
+    let around = assemble::Surroundings {
+        lake: Some(lake),
+        handle,
+        log: true,
+        subscribers,
+        next_checkpoint: restored.as_ref().map_or(1, Manifest::next),
+        again: restored.as_ref().is_some_and(|m| !m.again.is_empty()),
+        owner,
+    };
     let assembled = assemble::assemble(program, &around)?;
     Ok((restored, assembled))
 }

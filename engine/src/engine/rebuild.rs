@@ -28,7 +28,7 @@ use crate::lake::Lake;
 use crate::message::Rows;
 use crate::runtime::commits;
 use crate::runtime::complete::complete;
-use crate::runtime::coordinator::{Commits, Event, commit_all};
+use crate::runtime::coordinator::{Commits, Event, commit_all, refuse_tables_ahead};
 use crate::runtime::pipeline::{self, Feed, PipelineSpec, Report, Running, Surroundings};
 use crate::runtime::sources::SourceSpec;
 use crate::runtime::stamp::Stamper;
@@ -72,6 +72,13 @@ impl Engine {
                     "there is no checkpoint yet: '{name}' begins with the log anyway, start the server"
                 ))
             })?;
+            if let Some(again) = manifest.again.first() {
+                return Err(Error::Config(format!(
+                    "checkpoint {} is damaged; start the server once with the SQL as it was, which takes it again, then \
+                     rebuild",
+                    again.checkpoint
+                )));
+            }
             let rebuild = Rebuild { checkpoints, lake, handle, manifest };
             rebuild.run(&name, assembled)
         })
@@ -97,7 +104,8 @@ impl Rebuild {
     fn run(&self, name: &str, assembled: assemble::Assembled) -> Result<Rebuilt> {
         let assemble::Assembled { sources, pipelines } = assembled;
         let commits = commits(&pipelines);
-        // The raw tables must have everything before the checkpoint.
+        // The raw tables must have everything before the checkpoint, and nothing after it.
+        refuse_tables_ahead(&commits, self.manifest.checkpoint)?;
         commit_all(&commits, &self.manifest)?;
         let own = pipelines.iter().find(|p| p.name == name).ok_or_else(|| {
             let names: Vec<&str> = pipelines.iter().map(|p| p.name.as_str()).collect();
@@ -120,6 +128,7 @@ impl Rebuild {
         let spec = spec.ok_or_else(|| Error::Bug("a pipeline is gone".into()))?;
         let state = self.compute(spec, &replays, &mut rebuilt)?;
         let next = self.next(name, state, &commits);
+        self.checkpoints.discard_after(self.manifest.checkpoint)?;
         self.checkpoints.publish(&next)?;
         commit_all(&commits, &next)?;
         Ok(rebuilt)

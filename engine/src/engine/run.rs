@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::assemble::{Surroundings, assemble};
 use super::owner_of;
 use crate::batch::Functions;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Manifest};
 use crate::error::{Error, Result, SqlError};
 use crate::fs::{DiskFs, Fs, lock_dir};
 use crate::lake::{Lake, Owner};
@@ -85,7 +85,6 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         owner = owner_of(fs.as_ref(), dir, options.clock.now())?;
         let kept = Checkpoints::open(fs, dir, options.clock.clone())?;
         restored = kept.newest()?;
-        kept.discard_after(restored.as_ref().map_or(0, |m| m.checkpoint))?;
         checkpoints = Some(kept);
         let url = dir.join("lake").display().to_string();
         lake = Some(tokio.block_on(Lake::open(&url, &Default::default()))?);
@@ -95,7 +94,8 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         handle: tokio.handle(),
         log: false,
         subscribers: &Default::default(),
-        next_checkpoint: restored.as_ref().map_or(0, |m| m.checkpoint) + 1,
+        next_checkpoint: restored.as_ref().map_or(1, Manifest::next),
+        again: restored.as_ref().is_some_and(|m| !m.again.is_empty()),
         owner: &owner,
     };
     let assembled = assemble(&program, &around)?;

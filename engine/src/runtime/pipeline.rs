@@ -16,7 +16,7 @@ use super::lookups::Lookups;
 use super::lower::Blueprints;
 use super::sides::{Sides, late_schema};
 use super::{Result, spawn};
-use crate::checkpoint::{Checkpoints, PipelineState, StageState, StateFile};
+use crate::checkpoint::{Checkpoints, PipelineState, SET_ASIDE, StageState, StateFile};
 use crate::connectors::{Commit, Sink};
 use crate::error::Error;
 use crate::message::{Message, Rows};
@@ -450,6 +450,13 @@ impl Final {
     }
 
     fn restore(&mut self, state: PipelineState) -> Result<()> {
+        if state.plan == SET_ASIDE {
+            return Err(Error::Config(format!(
+                "the state of pipeline '{}' was damaged and has been set aside; compute it again from the raw table with \
+                 `millstream rebuild {}`",
+                self.spec_name, self.spec_name
+            )));
+        }
         if state.plan != self.plan {
             return Err(Error::Config(format!(
                 "pipeline '{}' has changed since the checkpoint, and its state does not fit the new SQL; compute it \

@@ -77,6 +77,16 @@ pub fn run_damaged(seed: u64, handle: &Handle) -> (String, Option<String>, Outco
         schedule.waiting.clear();
         schedule.fs = schedule.fs.kill();
         file = schedule.flip();
+        // Some starts after the damage are cut short themselves.
+        while schedule.random.one_in(2) {
+            schedule.world.power_on(Cut::Steps(1 + schedule.random.below(80)));
+            if schedule.live(false).is_err() {
+                break;
+            }
+            schedule.deaths += 1;
+            schedule.waiting.clear();
+            schedule.fs = schedule.fs.kill();
+        }
         schedule.world.power_on(Cut::Never);
         match schedule.live(false) {
             Ok(_) => {}
