@@ -29,6 +29,8 @@ pub struct Config {
     /// The time between checkpoints, which is also how fresh the tables are.
     #[serde(deserialize_with = "duration::deserialize")]
     pub checkpoint_interval: Duration,
+    /// Bytes that the state of all pipelines may take; above it they stop with an error that names the large one.
+    pub state_bytes_max: usize,
     /// The IANA time zone in which days, weeks and months are meant where nobody says otherwise.
     pub time_zone: String,
     /// The day on which weeks begin: monday, sunday, ...
@@ -138,6 +140,7 @@ impl Default for Config {
             data_dir: PathBuf::from("millstream-data"),
             workers: 2,
             checkpoint_interval: Duration::from_secs(10),
+            state_bytes_max: millstream::engine::STATE_BYTES_MAX,
             time_zone: "UTC".to_string(),
             week_start: "monday".to_string(),
             http: Http::default(),
@@ -298,6 +301,7 @@ impl Config {
             lake_options: self.lake.options.clone(),
             workers: self.workers,
             checkpoint_interval: self.checkpoint_interval,
+            state_bytes_max: self.state_bytes_max,
             clock,
             ..Options::new(&self.data_dir)
         }

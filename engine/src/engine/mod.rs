@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun};
-pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, Status, TableInfo};
+pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, STATE_BYTES_MAX, Status, TableInfo};
 pub use rebuild::Rebuilt;
 pub use repair::{ASIDE, RepairReport, repair};
 pub use run::{RunOptions, RunSummary, check, explain, run_file, warnings};
@@ -203,6 +203,7 @@ impl Engine {
                 log: Some(log),
                 clock: options.clock,
                 inline: false,
+                state_bytes_max: options.state_bytes_max,
             })
         })
         .await?;

@@ -26,6 +26,7 @@ use crate::connectors::metadata::Origin;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::message::Rows;
+use crate::runtime::budget::Budget;
 use crate::runtime::commits;
 use crate::runtime::complete::complete;
 use crate::runtime::coordinator::{Commits, Event, commit_all, refuse_tables_ahead};
@@ -64,7 +65,7 @@ impl Engine {
         }
         let program = locked(&self.program).clone();
         let (checkpoints, lake, handle) = (self.checkpoints.clone(), self.lake.clone(), Handle::current());
-        let (owner, name) = (self.owner.clone(), pipeline.to_string());
+        let (owner, name, state_bytes_max) = (self.owner.clone(), pipeline.to_string(), self.options.state_bytes_max);
         blocking(move || {
             let (restored, assembled) = prepare(&program, &checkpoints, &lake, &handle, &BTreeMap::new(), &owner)?;
             let manifest = restored.ok_or_else(|| {
@@ -79,7 +80,7 @@ impl Engine {
                     again.checkpoint
                 )));
             }
-            let rebuild = Rebuild { checkpoints, lake, handle, manifest };
+            let rebuild = Rebuild { state_bytes_max, checkpoints, lake, handle, manifest };
             rebuild.run(&name, assembled)
         })
         .await
@@ -87,6 +88,7 @@ impl Engine {
 }
 
 struct Rebuild {
+    state_bytes_max: usize,
     checkpoints: Checkpoints,
     lake: Lake,
     handle: Handle,
@@ -171,6 +173,7 @@ impl Rebuild {
             // Lookup tables are loaded now, and again where the pipeline goes on.
             now: 0,
             inline: true,
+            budget: &Budget::new(self.state_bytes_max),
         };
         let (mut running, _) = pipeline::start(spec, around)?;
         let mut days = BTreeSet::new();

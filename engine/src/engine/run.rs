@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::assemble::{Surroundings, assemble};
+use super::contract::STATE_BYTES_MAX;
 use super::owner_of;
 use crate::batch::Functions;
 use crate::checkpoint::{Checkpoints, Manifest};
@@ -25,6 +26,8 @@ pub struct RunOptions {
     pub state_dir: Option<PathBuf>,
     /// The time between checkpoints.
     pub checkpoint_interval: Duration,
+    /// Bytes that the state of all pipelines may take; above it they stop with an error.
+    pub state_bytes_max: usize,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Functions of the embedding program.
@@ -41,6 +44,7 @@ impl Default for RunOptions {
             workers: 1,
             state_dir: None,
             checkpoint_interval: Duration::from_secs(10),
+            state_bytes_max: STATE_BYTES_MAX,
             clock: Arc::new(SystemClock),
             functions: Functions::default(),
             stop: Arc::new(AtomicBool::new(false)),
@@ -111,6 +115,7 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         log: None,
         clock: options.clock.clone(),
         inline: false,
+        state_bytes_max: options.state_bytes_max,
     })?;
     watch(&runtime, options)?;
     drop(lock);

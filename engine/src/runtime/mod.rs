@@ -8,6 +8,7 @@
 //!                  └──────────────── coordinator <─────────────────┘ ──> manifest, then commits
 //! ```
 
+pub mod budget;
 pub mod changes;
 pub mod complete;
 pub mod coordinator;
@@ -33,6 +34,7 @@ use crate::log::{Log, LogOffset};
 use crate::operators::join::lookup::Lookup;
 use crate::planted::{self, Bug};
 use crate::time::Clock;
+use budget::Budget;
 use coordinator::{Commits, Coordinator, Course, Event, Progress, commit_all, refuse_tables_ahead};
 use pipeline::{Counters, PipelineSpec, Report, Surroundings, Target};
 use sources::{Command, Input, SourceCounters, SourceSpec, Sources};
@@ -57,6 +59,8 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// Whether a pipeline runs on the thread that feeds it; for a simulation.
     pub inline: bool,
+    /// Bytes that the state of all pipelines may take.
+    pub state_bytes_max: usize,
 }
 
 /// Everything that runs, before threads run it.
@@ -125,6 +129,21 @@ pub(crate) fn commits(pipelines: &[PipelineSpec]) -> BTreeMap<String, Commits> {
     pipelines.iter().map(|p| (p.name.clone(), commits(p))).collect()
 }
 
+/// The damaged checkpoints that are to be taken again from the restored one; others after it are removed.
+fn taken_again(setup: &Setup, commits: &BTreeMap<String, Commits>) -> Result<Vec<Again>> {
+    let restored = setup.restored.as_ref();
+    let committed = refuse_tables_ahead(commits, restored.map_or(0, Manifest::last))?;
+    let mut again = restored.map(|m| m.again.clone()).unwrap_or_default();
+    // What no table has need not be taken again as it was.
+    again.retain(|a| a.checkpoint <= committed);
+    refuse_inexact(setup, &again)?;
+    if let Some(checkpoints) = &setup.checkpoints {
+        let newest = restored.map_or(0, |m| m.checkpoint);
+        checkpoints.discard_after(again.last().map_or(newest, |a| a.checkpoint))?;
+    }
+    Ok(again)
+}
+
 /// Damaged checkpoints are taken again only where that gives the same rows: from the log alone, and with the rows of
 /// lookup tables that the first of them had.
 fn refuse_inexact(setup: &Setup, again: &[Again]) -> Result<()> {
@@ -152,16 +171,8 @@ impl Parts {
     pub(crate) fn new(setup: Setup) -> Result<Self> {
         let (events, received) = channel();
         let commits = commits(&setup.pipelines);
+        let again = taken_again(&setup, &commits)?;
         let mut restored = setup.restored.clone();
-        let committed = refuse_tables_ahead(&commits, restored.as_ref().map_or(0, Manifest::last))?;
-        let mut again = restored.as_ref().map(|m| m.again.clone()).unwrap_or_default();
-        // What no table has need not be taken again as it was.
-        again.retain(|a| a.checkpoint <= committed);
-        refuse_inexact(&setup, &again)?;
-        if let Some(checkpoints) = &setup.checkpoints {
-            let newest = restored.as_ref().map_or(0, |m| m.checkpoint);
-            checkpoints.discard_after(again.last().map_or(newest, |a| a.checkpoint))?;
-        }
         if let Some(manifest) = &restored
             && !planted::is(Bug::NoCommitAtStart)
         {
@@ -169,6 +180,7 @@ impl Parts {
         }
         let names: Vec<String> = setup.sources.iter().map(|s| s.table.name.clone()).collect();
         let (mut running, mut threads, mut counters) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let budget = Budget::new(setup.state_bytes_max);
         let lookups = setup.pipelines.iter().flat_map(|p| p.plan.lookups()).filter(Lookup::reloads).collect();
         for spec in setup.pipelines {
             let name = spec.name.clone();
@@ -180,6 +192,7 @@ impl Parts {
                 reports: events.clone(),
                 now: setup.clock.now(),
                 inline: setup.inline,
+                budget: &budget,
             };
             let (pipeline, own) = pipeline::start(spec, around)?;
             counters.insert(name, pipeline.counters.clone());

@@ -11,6 +11,7 @@ mod debezium;
 mod embed;
 mod faults;
 mod formats;
+mod fuzz;
 mod hostile_sql;
 mod lateness;
 mod layers;
