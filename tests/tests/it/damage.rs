@@ -19,6 +19,8 @@ CREATE TABLE clicks (producer BIGINT, sequence BIGINT, t TIMESTAMP, WATERMARK FO
 INSERT INTO raw SELECT * FROM clicks;
 INSERT INTO windows SELECT w['start'] AS start, producer, n FROM
   (SELECT tumble(INTERVAL '10 seconds') AS w, producer, count(*) AS n FROM clicks GROUP BY 1, 2);
+INSERT INTO totals SELECT producer, n FROM
+  (SELECT tumble(INTERVAL '10 minutes') AS w, producer, count(*) AS n FROM clicks GROUP BY 1, 2);
 ";
 /// 2024-01-01T00:00:00Z.
 const START: i64 = 1_704_067_200 * SECOND;
@@ -29,6 +31,9 @@ const ROUNDS: i64 = 30;
 const COVERED: i64 = 24;
 
 type Batches = BTreeSet<(i64, i64)>;
+
+/// Batches of the raw table, windows that close soon, and one that is open through all checkpoints.
+type Tables = [Vec<Vec<i64>>; 3];
 
 fn time(sequence: i64) -> i64 {
     START + sequence * SECOND
@@ -105,8 +110,8 @@ async fn numbers(engine: &Engine, sql: &str) -> millstream::Result<Vec<Vec<i64>>
     Ok(answer.batches.iter().flat_map(|b| (0..b.num_rows()).map(|i| row(b, i)).collect::<Vec<_>>()).collect())
 }
 
-/// What the tables hold once everything is read: batches of the raw table, and the windows.
-async fn tables(dir: &Path) -> millstream::Result<(Vec<Vec<i64>>, Vec<Vec<i64>>)> {
+/// What the tables hold once everything is read.
+async fn tables(dir: &Path) -> millstream::Result<Tables> {
     let engine = open(dir).await?;
     engine.start().await?;
     for producer in 0..PRODUCERS {
@@ -115,21 +120,25 @@ async fn tables(dir: &Path) -> millstream::Result<(Vec<Vec<i64>>, Vec<Vec<i64>>)
     engine.flush().await?;
     let raw = "SELECT producer, sequence, count(*) AS n FROM raw GROUP BY 1, 2 ORDER BY 1, 2";
     let windows = "SELECT CAST(start AS BIGINT) / 1000000 AS s, producer, n FROM windows ORDER BY 1, 2";
-    let found = (numbers(&engine, raw).await?, numbers(&engine, windows).await?);
+    let totals = "SELECT producer, n FROM totals ORDER BY 1";
+    let found = [numbers(&engine, raw).await?, numbers(&engine, windows).await?, numbers(&engine, totals).await?];
     engine.close().await?;
     Ok(found)
 }
 
 /// What they must hold if exactly `lost` is.
-fn expected(lost: &Batches) -> (Vec<Vec<i64>>, Vec<Vec<i64>>) {
-    let (mut raw, mut windows) = (Vec::new(), BTreeMap::<(i64, i64), i64>::new());
+fn expected(lost: &Batches) -> Tables {
+    let (mut raw, mut windows, mut totals) = (Vec::new(), BTreeMap::<(i64, i64), i64>::new(), Vec::new());
     for producer in 0..PRODUCERS {
+        let mut total = 0;
         for sequence in (1..=ROUNDS).filter(|s| !lost.contains(&(producer, *s))) {
             raw.push(vec![producer, sequence, ROWS]);
             *windows.entry((time(sequence).div_euclid(10 * SECOND) * 10, producer)).or_default() += ROWS;
+            total += ROWS;
         }
+        totals.push(vec![producer, total]);
     }
-    (raw, windows.into_iter().map(|((start, producer), n)| vec![start, producer, n]).collect())
+    [raw, windows.into_iter().map(|((start, producer), n)| vec![start, producer, n]).collect(), totals]
 }
 
 async fn examined(dir: &Path, save: bool) -> RepairReport {
@@ -260,13 +269,13 @@ fn a_checkpoint_takes_over_from_damaged_state_or_the_pipeline_is_rebuilt() {
                     rebuilt += 1;
                     runtime.block_on(async {
                         let saved = examined(dir, true).await;
-                        assert_eq!(saved.checkpoints.set_aside, ["windows"], "{what}");
+                        assert_eq!(saved.checkpoints.set_aside, ["totals"], "{what}");
                         let refused = tables(dir).await.unwrap_err().to_string();
                         assert!(
-                            refused.contains("has been set aside") && refused.contains("`millstream rebuild windows`")
+                            refused.contains("has been set aside") && refused.contains("`millstream rebuild totals`")
                         );
                         let engine = open(dir).await.unwrap();
-                        engine.rebuild("windows").await.unwrap();
+                        engine.rebuild("totals").await.unwrap();
                         engine.close().await.unwrap();
                         drop(engine);
                         assert_eq!(tables(dir).await.unwrap(), expected(&Batches::new()), "{what}");
@@ -276,7 +285,7 @@ fn a_checkpoint_takes_over_from_damaged_state_or_the_pipeline_is_rebuilt() {
         },
     );
     println!("{again} taken again from the checkpoint before, {rebuilt} rebuilt");
-    assert!(again > 0);
+    assert!(again > 0 && rebuilt > 0);
 }
 
 #[test]
@@ -290,12 +299,11 @@ fn a_damaged_parquet_file_is_named_and_given_up_and_the_rest_is_read() {
             let damage = &report.tables["raw"].as_ref().unwrap().damage;
             assert_eq!(damage.len(), 1, "{what}");
             assert!(what.contains(&damage[0].path), "{what}: {damage:?}");
-            let (raw, windows) = runtime.block_on(tables(dir)).unwrap();
-            let (all, same) = expected(&Batches::new());
-            assert_eq!(
-                (raw.len() as u64 * ROWS as u64 + damage[0].rows, windows),
-                (all.len() as u64 * ROWS as u64, same)
-            );
+            let [raw, windows, totals] = runtime.block_on(tables(dir)).unwrap();
+            let [all, same_windows, same_totals] = expected(&Batches::new());
+            let rows = |batches: &[Vec<i64>]| batches.len() as u64 * ROWS as u64;
+            assert_eq!(rows(&raw) + damage[0].rows, rows(&all), "{what}");
+            assert_eq!((windows, totals), (same_windows, same_totals), "{what}");
             assert!(runtime.block_on(examined(dir, false)).is_whole(), "{what}");
         },
     );
