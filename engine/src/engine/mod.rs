@@ -350,13 +350,17 @@ impl Engine {
 
     /// Compacts, checkpoints and vacuums every table of the lake within the policy's bounds.
     pub async fn maintain(&self, policy: &Maintenance) -> Result<Vec<(String, MaintenanceReport)>> {
-        let mut reports = Vec::new();
+        let (mut reports, mut damaged) = (Vec::new(), None);
         for name in self.lake.names().await? {
-            if let Some(table) = self.lake.existing(&name).await? {
-                reports.push((name, table.maintain(policy).await?));
+            let Some(table) = self.lake.existing(&name).await? else { continue };
+            match table.maintain(policy).await {
+                Ok(report) => reports.push((name, report)),
+                // The other tables are kept all the same.
+                Err(e @ Error::Corrupt(_)) => damaged = damaged.or(Some(e)),
+                Err(e) => return Err(e),
             }
         }
-        Ok(reports)
+        damaged.map_or(Ok(reports), Err)
     }
 
     /// Waits until everything appended before the call is in the tables (a checkpoint that covers it is committed).

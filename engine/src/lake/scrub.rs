@@ -14,7 +14,7 @@ use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
-use super::encode::day_text;
+use super::encode::{day_text, fits_name};
 use super::statistics::statistics;
 use super::table::{LakeTable, LiveFile, blocking, live_files, location};
 use crate::contained::contained;
@@ -91,9 +91,7 @@ async fn examine(file: &LiveFile, bytes: Bytes) -> Result<Option<String>> {
     if bytes.len() as u64 != file.size_bytes {
         return Ok(Some(format!("it has {} bytes, and the table's log says {}", bytes.len(), file.size_bytes)));
     }
-    let stem = file.path.trim_end_matches(".parquet");
-    let named = stem.rsplit('-').next().filter(|s| s.len() == 8).and_then(|s| u32::from_str_radix(s, 16).ok());
-    if named.is_some_and(|crc| crc != crc32fast::hash(&bytes)) {
+    if !fits_name(&file.path, &bytes) {
         return Ok(Some("its bytes do not have the checksum in its name".into()));
     }
     let (stats, rows) = (file.view.stats(), file.view.num_records());
