@@ -110,6 +110,11 @@ impl ScalarUDFImpl for Passed {
         Ok(arguments.first().cloned().unwrap_or(DataType::Null))
     }
 
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let given = arguments.arg_fields.first();
+        given.cloned().ok_or_else(|| DataFusionError::Internal("nothing to pass".into()))
+    }
+
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let Some(passed) = arguments.args.into_iter().next() else {
             return Err(DataFusionError::Internal("nothing to pass".into()));
