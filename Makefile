@@ -23,7 +23,7 @@ test: system python
 ## test-all: as test, with long seeds
 test-all: system python
 	cargo build --workspace
-	MILLSTREAM_SEEDS=4000 MILLSTREAM_SCHEDULES=1000 cargo test --workspace --no-fail-fast
+	MILLSTREAM_SEEDS=4000 MILLSTREAM_SCHEDULES=1000 MILLSTREAM_FUZZ=50000 cargo test --workspace --no-fail-fast
 	MILLSTREAM_SEEDS=4000 MILLSTREAM_SCHEDULES=1000 cargo test $(MARKET) --no-fail-fast
 
 ## check: format, lints, and the SQL that ships

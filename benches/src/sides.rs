@@ -69,6 +69,7 @@ pub fn start(
         log: None,
         clock: Arc::new(SystemClock),
         inline: false,
+        state_bytes_max: usize::MAX,
     })
 }
 

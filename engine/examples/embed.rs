@@ -12,6 +12,7 @@ CREATE TABLE visits (page TEXT, at TIMESTAMP NOT NULL, WATERMARK FOR at) WITH (c
 CREATE TABLE counts WITH (connector = 'memory');
 INSERT INTO counts SELECT page, count(*) AS visits FROM visits GROUP BY tumble(INTERVAL '10 seconds'), page;";
 
+/// Counts visits per page and ten seconds.
 #[tokio::main]
 pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::temp_dir().join(format!("millstream-embed-{}", std::process::id()));

@@ -1,12 +1,15 @@
 //! The checkpoint manifest: the one atomic commit point of state.
 //!
 //! ```text
-//! <dir>/checkpoints/00000000000000000007.json   one line of JSON, one line with its CRC-32; put if absent
+//! <dir>/checkpoints/00000000000000000007.json   one line of JSON, one line with its CRC-32, both twice; put if absent
 //! <dir>/state/7-agent_usage_1m-0.arrow          what changed in an operator's state, Arrow IPC, named in the manifest
 //! ```
 //!
 //! Recovery takes the newest manifest whose checksum and state files are whole. Tables are committed after the manifest,
-//! and again at recovery: [`Commit`](crate::connectors::Commit) is idempotent.
+//! and again at recovery: [`Commit`](crate::connectors::Commit) is idempotent. Where the state of later checkpoints is
+//! damaged, they are taken again from it, each up to the place in the log where it ended: see [`Again`].
+
+mod examine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,6 +23,8 @@ use arrow::ipc::writer::FileWriter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use examine::{CheckpointDamage, CheckpointReport};
+
 use crate::error::{Error, Result};
 use crate::fs::{Fs, create_exclusive, is_full, write_atomic};
 use crate::operators::graph::StageWatermarks;
@@ -28,6 +33,9 @@ use crate::time::{Clock, WATERMARK_MIN, Watermark};
 
 /// The version of the manifest's and the state files' layout.
 pub const VERSION: u32 = 1;
+
+/// The plan of a pipeline whose damaged state was set aside: no SQL has it, so it must be rebuilt.
+pub const SET_ASIDE: &str = "set aside by `millstream repair`";
 
 /// Checkpoints kept: the newest, and older ones for when the newest is damaged.
 const KEPT: usize = 3;
@@ -50,6 +58,19 @@ pub struct Manifest {
     pub sources: BTreeMap<String, SourceState>,
     /// By pipeline.
     pub pipelines: BTreeMap<String, PipelineState>,
+    /// Later checkpoints whose state is damaged, oldest first: to be taken again from this one. Never written.
+    #[serde(skip)]
+    pub again: Vec<Again>,
+}
+
+/// A checkpoint that is taken again. The tables may have its rows, so it must end at the same place in the log: results
+/// are a function of the log, so it then has the same rows, and a table that has them takes them for done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    /// Its number.
+    pub checkpoint: u64,
+    /// The first log entry that it does not cover.
+    pub log_offset: u64,
 }
 
 /// A source at a checkpoint.
@@ -174,11 +195,22 @@ impl Checkpoints {
     /// The newest whole checkpoint; `None` if there never was one. Damaged ones are named in a warning; if all are
     /// damaged, that is an error: starting afresh would double what the tables hold.
     pub fn newest(&self) -> Result<Option<Manifest>> {
-        let mut damage = Vec::new();
+        let (mut damage, mut damaged) = (Vec::new(), Vec::new());
         let numbers = self.numbers()?;
         for number in numbers.iter().rev() {
             match self.load(*number) {
-                Ok(manifest) => {
+                Ok(mut manifest) => {
+                    // After one whose place in the log is not known, or with a pipeline that began later, nothing can
+                    // be taken again.
+                    let known = |later: Option<Manifest>| {
+                        let later = later?;
+                        let same = later.pipelines.keys().all(|name| manifest.pipelines.contains_key(name));
+                        same.then_some(Again { checkpoint: later.checkpoint, log_offset: later.log_offset })
+                    };
+                    manifest.again = damaged.into_iter().rev().map_while(known).collect();
+                    if planted::is(Bug::AgainOnlyLast) {
+                        manifest.again = manifest.again.last().copied().into_iter().collect();
+                    }
                     // The process that published it may have been killed before its name was durable; what is built on
                     // it from here on must not outlive it.
                     self.fs.sync_dir(&self.manifests).map_err(|e| Error::file(&self.manifests, "sync", e))?;
@@ -187,13 +219,15 @@ impl Checkpoints {
                 Err(e) => {
                     tracing::warn!("checkpoint {number} is not usable, trying the one before: {e}");
                     damage.push(e.to_string());
+                    damaged.push(self.manifest(*number).ok());
                 }
             }
         }
         match damage.first() {
             None => Ok(None),
             Some(first) => Err(Error::Corrupt(format!(
-                "none of the {} checkpoints in {} is usable ({first}); restore the directory from a copy",
+                "none of the {} checkpoints in {} is usable ({first}); stop here: `millstream repair` shows what is \
+                 damaged and what can be saved, or restore the directory from a copy",
                 damage.len(),
                 self.manifests.display()
             ))),
@@ -209,27 +243,25 @@ impl Checkpoints {
         Ok(manifest)
     }
 
-    fn manifest(&self, number: u64) -> Result<Manifest> {
+    pub(crate) fn manifest(&self, number: u64) -> Result<Manifest> {
         let path = self.path(number);
         let bytes = self.fs.read(&path).map_err(|e| Error::file(&path, "read", e))?;
         let bad = |what: &str| Error::Corrupt(format!("{}: {what}", path.display()));
-        let text = std::str::from_utf8(&bytes).map_err(|_| bad("not text"))?;
-        let (json, sum) = text.trim_end().rsplit_once('\n').ok_or_else(|| bad("no checksum line"))?;
-        if sum != format!("{:08x}", crc32fast::hash(json.as_bytes())) {
-            return Err(bad("the checksum does not match"));
-        }
-        let manifest: Manifest = serde_json::from_str(json).map_err(|e| bad(&e.to_string()))?;
+        let json = whole_half(&bytes).ok_or_else(|| bad("the checksum does not match"))?;
+        let manifest: Manifest = serde_json::from_slice(json).map_err(|e| bad(&e.to_string()))?;
         if manifest.version != VERSION {
-            return Err(bad(&format!("layout version {}, but this program knows {VERSION}", manifest.version)));
+            return Err(bad(&format!(
+                "layout version {}, but this program knows {VERSION}; use the program that wrote it, or start with an \
+                 empty data directory and compute the tables from the raw tables",
+                manifest.version
+            )));
         }
         Ok(manifest)
     }
 
     /// Publishes a checkpoint. Once this returns it is the one that a restart takes.
     pub fn publish(&self, manifest: &Manifest) -> Result<()> {
-        let json =
-            serde_json::to_string(manifest).map_err(|e| Error::Bug(format!("a manifest does not serialise: {e}")))?;
-        let text = format!("{json}\n{:08x}\n", crc32fast::hash(json.as_bytes()));
+        let text = text_of(manifest)?;
         let path = self.path(manifest.checkpoint);
         if planted::is(Bug::ManifestNotAtomic) {
             let written = self.fs.create(&path).and_then(|mut file| file.write_all(text.as_bytes()));
@@ -237,6 +269,14 @@ impl Checkpoints {
         }
         self.while_full(&path, || create_exclusive(self.fs.as_ref(), &path, text.as_bytes()))
             .map_err(|e| Error::file(&path, "create", e))
+    }
+
+    /// Publishes a checkpoint in the place of a damaged one of the same number.
+    pub fn publish_again(&self, manifest: &Manifest) -> Result<()> {
+        let text = text_of(manifest)?;
+        let path = self.path(manifest.checkpoint);
+        self.while_full(&path, || write_atomic(self.fs.as_ref(), &path, text.as_bytes()))
+            .map_err(|e| Error::file(&path, "write", e))
     }
 
     /// Waits while the disk is full: the state that is to be written exists in memory alone, and space can be freed.
@@ -256,7 +296,7 @@ impl Checkpoints {
         write()
     }
 
-    /// Removes a damaged newer checkpoint that recovery has passed over, so that its number can be used again.
+    /// Removes damaged newer checkpoints that recovery has passed over, so that their numbers can be used again.
     pub fn discard_after(&self, checkpoint: u64) -> Result<()> {
         for number in self.numbers()?.into_iter().filter(|n| *n > checkpoint) {
             let path = self.path(number);
@@ -291,7 +331,8 @@ impl Checkpoints {
     fn state_bytes(&self, file: &StateFile) -> Result<Vec<u8>> {
         let path = self.state.join(&file.name);
         let bytes = self.fs.read(&path).map_err(|e| Error::file(&path, "read", e))?;
-        if bytes.len() as u64 != file.bytes || crc32fast::hash(&bytes) != file.crc32 {
+        let unseen = planted::is(Bug::StateWithoutChecksum);
+        if (bytes.len() as u64 != file.bytes || crc32fast::hash(&bytes) != file.crc32) && !unseen {
             return Err(Error::Corrupt(format!("{}: the checksum does not match its manifest", path.display())));
         }
         Ok(bytes)
@@ -312,7 +353,15 @@ impl Checkpoints {
         let mut needed: BTreeSet<String> = BTreeSet::new();
         let mut log_offset = u64::MAX;
         for number in kept {
-            let manifest = self.manifest(*number)?;
+            let manifest = match self.manifest(*number) {
+                Ok(manifest) => manifest,
+                Err(e @ Error::Corrupt(_)) => {
+                    // Nothing can be recovered from it, so nothing need be kept for it.
+                    tracing::warn!("checkpoint {number} is damaged: {e}");
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             log_offset = log_offset.min(manifest.log_offset);
             needed.extend(manifest.files().map(|f| f.name.clone()));
             if planted::is(Bug::StateRemovedEarly) {
@@ -333,8 +382,39 @@ impl Checkpoints {
     }
 }
 
+/// A manifest's file: one bit that flips in it does not matter, for everything is there twice.
+fn text_of(manifest: &Manifest) -> Result<String> {
+    let json =
+        serde_json::to_string(manifest).map_err(|e| Error::Bug(format!("a manifest does not serialise: {e}")))?;
+    Ok(format!("{json}\n{:08x}\n", crc32fast::hash(json.as_bytes())).repeat(2))
+}
+
+/// The JSON of a half whose checksum matches.
+fn whole_half(bytes: &[u8]) -> Option<&[u8]> {
+    let whole = |half: &[u8]| {
+        let (json, sum) = half.split_at_checked(half.len().checked_sub(10)?)?;
+        let sum = sum.strip_prefix(b"\n")?.strip_suffix(b"\n")?;
+        (sum == format!("{:08x}", crc32fast::hash(json)).as_bytes()).then_some(json.len())
+    };
+    let middle = bytes.len() / 2;
+    let (first, second) = bytes.split_at_checked(middle)?;
+    // Programs before this one wrote everything once.
+    let halves = [first, second, bytes];
+    halves.into_iter().find_map(|half| half.get(..whole(half)?))
+}
+
 impl Manifest {
-    fn files(&self) -> impl Iterator<Item = &StateFile> {
+    /// The number of the next checkpoint.
+    pub fn next(&self) -> u64 {
+        self.again.first().map_or(self.checkpoint + 1, |again| again.checkpoint)
+    }
+
+    /// The newest checkpoint whose rows tables may have.
+    pub fn last(&self) -> u64 {
+        self.again.last().map_or(self.checkpoint, |again| again.checkpoint)
+    }
+
+    pub(crate) fn files(&self) -> impl Iterator<Item = &StateFile> {
         let stages = self.pipelines.values().flat_map(|p| &p.stages).flat_map(|s| &s.files);
         stages.chain(self.pipelines.values().flat_map(|p| &p.lookups).flat_map(|l| &l.files))
     }
@@ -352,7 +432,7 @@ mod tests {
 
     fn manifest(version: u32) -> Manifest {
         let (sources, pipelines) = Default::default();
-        Manifest { version, checkpoint: 1, log_offset: 0, sources, pipelines }
+        Manifest { version, checkpoint: 1, log_offset: 0, sources, pipelines, again: Vec::new() }
     }
 
     /// Found by a simulated schedule, the 1,820th: tables were committed on the strength of a name that was not durable.

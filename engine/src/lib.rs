@@ -7,6 +7,7 @@ pub mod time;
 
 pub mod message;
 
+pub mod contained;
 pub mod fs;
 
 pub mod log;

@@ -67,11 +67,17 @@ pub enum Bug {
     WatermarkGoesBack,
     /// A restart begins without watermarks.
     WatermarkNotRestored,
+    /// The checksum of state is not looked at.
+    StateWithoutChecksum,
+    /// A damaged checkpoint is taken again up to wherever the log has been read.
+    AgainTooFar,
+    /// Of several damaged checkpoints only the last is taken again.
+    AgainOnlyLast,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::LogWithoutSync,
         Self::LogSyncsLate,
         Self::LogIgnoresFailedSync,
@@ -101,7 +107,15 @@ impl Bug {
         Self::LateRowsDropped,
         Self::WatermarkGoesBack,
         Self::WatermarkNotRestored,
+        Self::StateWithoutChecksum,
+        Self::AgainTooFar,
+        Self::AgainOnlyLast,
     ];
+
+    /// Whether it shows only when a file is damaged.
+    pub fn needs_damage(self) -> bool {
+        matches!(self, Self::StateWithoutChecksum | Self::AgainTooFar | Self::AgainOnlyLast)
+    }
 }
 
 thread_local! {

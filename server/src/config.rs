@@ -30,6 +30,8 @@ pub struct Config {
     /// The time between checkpoints, which is also how fresh the tables are.
     #[serde(deserialize_with = "duration::deserialize")]
     pub checkpoint_interval: Duration,
+    /// Bytes that the state of all pipelines may take; above it they stop with an error that names the large one.
+    pub state_bytes_max: usize,
     /// The IANA time zone in which days, weeks and months are meant where nobody says otherwise.
     pub time_zone: String,
     /// The day on which weeks begin: monday, sunday, ...
@@ -74,6 +76,8 @@ pub struct Http {
     pub tls_cert: Option<PathBuf>,
     /// The private key, PEM.
     pub tls_key: Option<PathBuf>,
+    /// Connections open at once; more wait until one ends. One on which nothing moves for two minutes is closed.
+    pub connections_max: usize,
     /// Body of a request.
     pub request_bytes_max: usize,
     /// From the request's head to the answer's.
@@ -139,6 +143,7 @@ impl Default for Config {
             data_dir: PathBuf::from("millstream-data"),
             workers: 2,
             checkpoint_interval: Duration::from_secs(10),
+            state_bytes_max: millstream::engine::STATE_BYTES_MAX,
             time_zone: "UTC".to_string(),
             week_start: "monday".to_string(),
             http: Http::default(),
@@ -178,6 +183,7 @@ impl Default for Http {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             tls_cert: None,
             tls_key: None,
+            connections_max: 1_024,
             // As the gRPC face: a batch that fits one fits the other.
             request_bytes_max: 4 << 20,
             request_timeout: Duration::from_secs(60),
@@ -230,6 +236,7 @@ impl Config {
             return wrong("workers", "is 0; write 1 or more");
         }
         for (key, value) in [
+            ("http.connections_max", self.http.connections_max),
             ("http.request_bytes_max", self.http.request_bytes_max),
             ("http.requests_max", self.http.requests_max),
             ("query.rows_max", self.query.rows_max),
@@ -302,6 +309,7 @@ impl Config {
             lake_options: self.lake.options.clone(),
             workers: self.workers,
             checkpoint_interval: self.checkpoint_interval,
+            state_bytes_max: self.state_bytes_max,
             clock,
             ..Options::new(&self.data_dir)
         }

@@ -6,6 +6,7 @@ pub mod chart;
 pub mod cli;
 pub mod complete;
 pub mod config;
+pub mod connections;
 pub mod dashboard;
 pub mod demo;
 pub mod duration;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use crate::config::Config;
+use crate::connections::{Bounded, Places};
 use crate::http::{self, App, tls};
 use crate::keys::Keys;
 use crate::schedule::{self, Schedule};
@@ -167,15 +168,19 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 
 async fn serve_http(listener: TcpListener, app: Arc<App>, stopping: watch::Receiver<bool>) -> Result<()> {
     let router = http::router(app.clone());
+    let places = Places::new(app.config.http.connections_max);
     let failed = |e: std::io::Error| Error::Storage(format!("the HTTP listener failed: {e}"));
     let shutdown = stopped(stopping.clone());
     let serving = async move {
         match (&app.config.http.tls_cert, &app.config.http.tls_key) {
             (Some(cert), Some(key)) => {
-                let listener = tls::Listener::new(listener, cert, key)?;
+                let listener = Bounded::new(tls::Listener::new(listener, cert, key)?, places);
                 axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(failed)
             }
-            _ => axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(failed),
+            _ => axum::serve(Bounded::new(listener, places), router)
+                .with_graceful_shutdown(shutdown)
+                .await
+                .map_err(failed),
         }
     };
     let give_up = async {

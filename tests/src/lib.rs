@@ -3,6 +3,7 @@
 
 pub mod postgres;
 pub mod program;
+pub mod proxy;
 pub mod python;
 pub mod queries;
 pub mod random;

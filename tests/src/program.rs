@@ -48,17 +48,23 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
-/// One request of HTTP/1.0: status and body.
+/// One request of HTTP/1.0 with a body of JSON: status and body.
 pub fn http(port: u16, method: &str, path: &str, authorization: &str, body: &str) -> std::io::Result<(u16, String)> {
+    let headers = format!("Authorization: {authorization}\r\nContent-Type: application/json");
+    request(port, method, path, &headers, body)
+}
+
+/// One request of HTTP/1.0 with headers of its own: status and body.
+pub fn request(port: u16, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: {authorization}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n{headers}\r\nContent-Length: {length}\r\n\r\n{body}"
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
     let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
     let body = answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_string());
     Ok((status, body))
@@ -124,6 +130,18 @@ impl Server {
             }
             http(self.http, "GET", "/healthz", "", "").ok().filter(|(status, _)| *status == 200)
         });
+    }
+
+    /// The running process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map(Child::id).expect("the server runs")
+    }
+
+    /// What it said, if it has ended by itself; it can then be started again.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten())?;
+        self.child = None;
+        Some(format!("{status}: {}", self.said()))
     }
 
     /// SIGKILL: it cannot finish anything.

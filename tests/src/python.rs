@@ -25,7 +25,8 @@ pub fn python(script: &str, arguments: &[&str]) -> String {
 /// An S3 server with one bucket; ends with the value.
 pub struct S3 {
     server: Child,
-    port: u16,
+    /// Where it listens.
+    pub port: u16,
 }
 
 impl S3 {

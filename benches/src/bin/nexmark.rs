@@ -12,6 +12,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use millstream::connectors::Connector;
 use millstream::engine::{RunOptions, run_file};
+use millstream::operators::join::lookup::LookupSource;
 use millstream::sql::program::Program;
 use millstream_benches::sides::{Table, batch, stream};
 use millstream_benches::{RUNS, duckdb, head, line, measure, repeat};
@@ -114,7 +115,8 @@ fn program(query: &str, events: u64, side: &RecordBatch) -> millstream::Result<P
     let program = declared("connector = 'blackhole'")
         .or_else(|_| declared("connector = 'blackhole', format = 'debezium_json'"))?;
     for lookup in program.pipelines[query].plan.lookups() {
-        lookup.load(side.clone(), 0);
+        let side = side.clone();
+        lookup.connect(LookupSource { schema: side.schema(), ttl: None, fetch: Box::new(move || Ok(side.clone())) });
     }
     Ok(program)
 }

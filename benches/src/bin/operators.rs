@@ -1,7 +1,7 @@
 //! Each stateful operator at few, many and very many keys, beside the same question as a DataFusion batch and to DuckDB,
 //! over the same rows in memory.
 //!
-//! `target/debug/operators [rows] [operators] [threads]`, such as `operators 1000000 tumble,updating 1,2`. A million rows are 100 s
+//! `target/debug/operators [rows] [operators] [threads] [keys]`, such as `operators 1000000 tumble,updating 1,2 100`. A million rows are 100 s
 //! of event time. The ratios are of wall time: above 1, the stream is faster. CPU-seconds are per million rows.
 
 use std::collections::BTreeMap;
@@ -11,8 +11,6 @@ use millstream::sql::program::Program;
 use millstream_benches::events::{Events, TABLE, schema};
 use millstream_benches::sides::{batch, stream};
 use millstream_benches::{duckdb, head, line, repeat};
-
-const KEYS: [u64; 3] = [100, 10_000, 1_000_000];
 
 struct Query {
     name: &'static str,
@@ -112,11 +110,14 @@ fn main() {
     let rows: usize = arguments.next().and_then(|a| a.parse().ok()).unwrap_or(1_000_000);
     let wanted: Option<Vec<String>> =
         arguments.next().filter(|a| a != "all").map(|a| a.split(',').map(str::to_string).collect());
-    let threads: Vec<usize> =
-        arguments.next().map_or(vec![1], |a| a.split(',').filter_map(|n| n.parse().ok()).collect());
+    let mut numbers = |default: &[u64]| -> Vec<u64> {
+        arguments.next().map_or(default.to_vec(), |a| a.split(',').filter_map(|n| n.parse().ok()).collect())
+    };
+    let threads: Vec<usize> = numbers(&[1]).into_iter().map(|n| n as usize).collect();
+    let keys = numbers(&[100, 10_000, 1_000_000]);
     let queries = || QUERIES.iter().filter(|q| wanted.as_ref().is_none_or(|w| w.iter().any(|w| w == q.name)));
     head("operator, keys");
-    for keys in KEYS {
+    for keys in keys {
         let tables = [("events", schema(), Events::new(rows, keys).collect())];
         for threads in &threads {
             let asked: BTreeMap<String, String> = queries()

@@ -4,6 +4,7 @@ use datafusion::error::DataFusionError;
 use tokio::task::JoinError;
 
 use super::QueryLimits;
+use super::query::SPILL_FACTOR;
 use crate::error::Error;
 
 /// An error of DataFusion, such as one in a stream of rows, as ours: by who can mend it.
@@ -18,6 +19,13 @@ pub fn query_error(e: DataFusionError) -> Error {
     }
     match Error::from(e) {
         Error::Limit { message, .. } => memory_error(message.lines().next().unwrap_or(&message)),
+        Error::Event { message, .. } if message.contains("disk space during the spilling") => Error::Limit {
+            message: format!(
+                "the query needs more temporary disk than {SPILL_FACTOR} times its memory (query.memory_bytes_max); filter \
+                 or aggregate more"
+            ),
+            retry_after_ms: 1_000,
+        },
         Error::Query(mut sql) => {
             for prefix in ["Error during planning: ", "Schema error: ", "This feature is not implemented: "] {
                 sql.message = sql.message.trim_start_matches(prefix).to_string();

@@ -11,7 +11,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{
-    ColumnarValue, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -25,7 +25,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use crate::error::{Error, Result, SqlError};
 
 /// Longest text of a query.
-const TEXT_BYTES_MAX: usize = 64 << 10;
+pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// `EXPLAIN` may be said so often.
 const EXPLAINS_MAX: usize = 8;
@@ -73,7 +73,9 @@ pub(super) fn measure(sql: &str) -> Result<()> {
     let (mut depth, mut deepest, mut operators) = (0usize, 0, 0);
     for token in &tokens {
         match token {
-            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::LParen => depth += 1,
+            // Also an operator: `a[1][1][1]` is a chain.
+            Token::LBracket | Token::LBrace => (depth, operators) = (depth + 1, operators + 1),
             Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
             Token::Word(word) => operators += usize::from(is_operator(word.keyword)),
             Token::Whitespace(_)
@@ -207,6 +209,30 @@ fn is_reading(node: &LogicalPlan) -> bool {
         | P::Repartition(_) => true,
         P::Statement(_) | P::Dml(_) | P::Ddl(_) | P::Copy(_) | P::Extension(_) => false,
     }
+}
+
+/// Refuses constants that would take the query's memory when they are put beside the rows of one batch. The text of a
+/// query has none, but folding makes them: `repeat('x', 100000)`.
+pub(super) fn allow_constants(plan: &LogicalPlan, bytes_max: usize) -> Result<()> {
+    let bytes_max = bytes_max.max(2 * TEXT_BYTES_MAX);
+    let mut largest = 0;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if let Expr::Literal(value, _) = part {
+                    largest = largest.max(value.size());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    if largest > bytes_max {
+        return Err(limit(format!(
+            "the query has a constant of {largest} bytes, more than {bytes_max}; for many rows write generate_series(...) \
+             in FROM, for text ask for less"
+        )));
+    }
+    Ok(())
 }
 
 /// Makes joins and unnests give way to other tasks, so that a query can be cancelled: DataFusion yields at the leaves

@@ -6,6 +6,7 @@
 
 mod catalog;
 mod error;
+mod growth;
 mod guard;
 mod parameters;
 mod query;

@@ -29,7 +29,7 @@ use super::catalog::{CATALOG, LakeCatalog, LakeStores, SCHEMA};
 use super::error::{closest, ended, memory_error, query_error, timeout_error};
 use super::time_bucket::TimeBucket;
 use super::views::Views;
-use super::{guard, parameters};
+use super::{growth, guard, parameters};
 use crate::error::{Error, Result, SqlError};
 use crate::lake::Lake;
 use crate::sql::functions::{own_aggregates, own_scalars};
@@ -39,10 +39,13 @@ use crate::time::Clock;
 const STACK_BYTES: usize = 16 << 20;
 
 /// Spilled bytes on disk, as a multiple of the query's memory.
-const SPILL_FACTOR: u64 = 8;
+pub(super) const SPILL_FACTOR: u64 = 8;
 
 /// Batches between a query and a slow reader of its stream.
 const STREAM_BATCHES_MAX: usize = 2;
+
+/// Rows of a batch at most: DataFusion's own default.
+const BATCH_ROWS_MAX: usize = 8_192;
 
 /// Names offered when a table is not found.
 const NAMES_SHOWN_MAX: usize = 20;
@@ -294,7 +297,10 @@ impl Batch {
         let physical = match plan {
             LogicalPlan::Explain(_) => state.create_physical_plan(&plan).await,
             _ => {
-                let plan = guard::interruptible(state.optimize(&plan).map_err(query_error)?, cancelled)?;
+                let plan = state.optimize(&plan).map_err(query_error)?;
+                guard::allow_constants(&plan, limits.memory_bytes_max / batch_rows(limits))?;
+                let plan = growth::bound_concatenation(plan, limits.memory_bytes_max).map_err(query_error)?;
+                let plan = guard::interruptible(plan, cancelled)?;
                 state.query_planner().create_physical_plan(&plan, &state).await
             }
         }
@@ -320,7 +326,8 @@ impl Batch {
             .with_information_schema(true)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(false)
-            .with_target_partitions(self.threads.count);
+            .with_target_partitions(self.threads.count)
+            .with_batch_size(batch_rows(limits));
         let memory_bytes = limits.memory_bytes_max;
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
@@ -347,6 +354,7 @@ impl Batch {
         if let Some(dress) = &self.dress {
             dress(&session).map_err(query_error)?;
         }
+        growth::bound(&session, memory_bytes);
         Ok(session)
     }
 
@@ -382,6 +390,11 @@ impl Batch {
         };
         SqlError { message: format!("there is no table '{missing}'"), fix: Some(fix), ..SqlError::default() }.into()
     }
+}
+
+/// Rows of a batch: with little memory fewer, so that one with a long text in each row still fits.
+fn batch_rows(limits: &QueryLimits) -> usize {
+    (limits.memory_bytes_max / guard::TEXT_BYTES_MAX).clamp(256, BATCH_ROWS_MAX)
 }
 
 async fn collect(mut rows: SendableRecordBatchStream, limits: &QueryLimits) -> Result<QueryResult> {

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::csv::WriterBuilder;
@@ -185,8 +185,8 @@ impl PartsSink {
     }
 
     /// The rows of a part, in the columns of the sink.
-    fn append_part(&self, path: &PathBuf, whole: &mut Part) -> Result<()> {
-        let mut rows = FileOptions { path: path.clone(), ..self.options.clone() }.open(self.schema.clone())?;
+    fn append_part(&self, path: &Path, whole: &mut Part) -> Result<()> {
+        let mut rows = FileOptions { path: path.to_path_buf(), ..self.options.clone() }.open(self.schema.clone())?;
         while let Some(batch) = rows.read()?.batch {
             whole.write(&batch)?;
         }

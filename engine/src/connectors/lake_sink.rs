@@ -41,6 +41,8 @@ pub struct LakeSink {
     buffer: Vec<RecordBatch>,
     buffered_rows: usize,
     checkpoint: u64,
+    /// The table has the rows of the checkpoints up to this one.
+    committed: u64,
     files: Vec<PendingFile>,
     parts: u32,
 }
@@ -49,7 +51,13 @@ impl LakeSink {
     /// `writer` names the pipeline in file names; `first` is the number of the next checkpoint.
     pub fn new(table: LakeTable, runtime: Handle, schema: SchemaRef, writer: String, first: u64) -> Self {
         let (buffer, files) = (Vec::new(), Vec::new());
-        Self { table, runtime, schema, writer, buffer, buffered_rows: 0, checkpoint: first, files, parts: 0 }
+        let (buffered_rows, committed, parts) = (0, 0, 0);
+        Self { table, runtime, schema, writer, buffer, buffered_rows, checkpoint: first, committed, files, parts }
+    }
+
+    /// Writes nothing of the checkpoints up to `committed`: they are taken again, and the table has their rows.
+    pub fn after(self, committed: Option<u64>) -> Self {
+        Self { committed: committed.unwrap_or(0), ..self }
     }
 
     fn write_files(&mut self) -> Result<()> {
@@ -67,6 +75,9 @@ impl LakeSink {
 
 impl Sink for LakeSink {
     fn write(&mut self, rows: &Rows) -> Result<()> {
+        if self.checkpoint <= self.committed {
+            return Ok(());
+        }
         let days: ArrayRef = Arc::new(Date32Array::from_iter_values(rows.time.values().iter().map(|t| day_of(*t))));
         let mut columns = rows.batch.columns().to_vec();
         columns.push(days);

@@ -12,6 +12,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::options::Options;
 use super::{Read, Source};
+use crate::contained::contained;
 use crate::error::{Error, Result};
 
 /// Rows decoded together.
@@ -61,8 +62,8 @@ pub struct ParquetSource {
 impl ParquetSource {
     /// A source over `file`, called `name` in errors. Columns are cast to the declared types.
     pub fn new(file: File, name: String, schema: SchemaRef) -> Result<Self> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file)
-            .map_err(|e| Error::Corrupt(format!("{name} is not a readable Parquet file: {e}")))?;
+        let opened = contained(&name, || Ok(ParquetRecordBatchReaderBuilder::try_new(file)?));
+        let builder = opened.map_err(|e| Error::Corrupt(format!("{name} is not a readable Parquet file: {e}")))?;
         let have = builder.schema().clone();
         let mut wanted = Vec::new();
         for field in schema.fields() {
@@ -83,7 +84,8 @@ impl ParquetSource {
 
 impl Source for ParquetSource {
     fn read(&mut self) -> Result<Read> {
-        let Some(batch) = self.input.next() else { return Ok(Read::default()) };
+        let input = &mut self.input;
+        let Some(batch) = contained(&self.name, || Ok(input.next()))? else { return Ok(Read::default()) };
         let batch = batch.map_err(|e| Error::Corrupt(format!("{}: {e}", self.name)))?;
         let columns = self
             .schema

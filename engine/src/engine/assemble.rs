@@ -16,7 +16,7 @@ use crate::connectors::lake_source::LakeSource;
 use crate::connectors::memory::Memory;
 use crate::connectors::metadata::Origin;
 use crate::connectors::postgres::PostgresSource;
-use crate::connectors::{Connector, Source, blackhole::Blackhole, file_sink, stdout::Stdout};
+use crate::connectors::{Commit, Connector, Source, blackhole::Blackhole, file_sink, stdout::Stdout};
 use crate::error::{Error, Result, SqlError};
 use crate::lake::{Lake, Owner};
 use crate::operators::join::lookup::LookupSource;
@@ -40,6 +40,8 @@ pub struct Surroundings<'a> {
     pub subscribers: &'a BTreeMap<String, SyncSender<RecordBatch>>,
     /// The number of the next checkpoint.
     pub next_checkpoint: u64,
+    /// Whether damaged checkpoints are taken again, whose rows the tables may have.
+    pub again: bool,
     /// Who writes the tables.
     pub owner: &'a Owner,
 }
@@ -179,8 +181,10 @@ impl Surroundings<'_> {
         let schema = with_day(schema)?;
         let table = self.handle.block_on(lake.table(name, schema.clone()))?;
         self.handle.block_on(table.claim(self.owner))?;
-        let sink = LakeSink::new(table.clone(), self.handle.clone(), schema, name.to_string(), self.next_checkpoint);
-        let commit = LakeCommit::new(table, self.handle.clone(), format!("millstream/{name}"));
+        let commit = LakeCommit::new(table.clone(), self.handle.clone(), format!("millstream/{name}"));
+        let committed = if self.again { commit.committed()? } else { None };
+        let (handle, first) = (self.handle.clone(), self.next_checkpoint);
+        let sink = LakeSink::new(table, handle, schema, name.to_string(), first).after(committed);
         Ok(Target { sink: Box::new(sink), commit: Some(Arc::new(commit)) })
     }
 }

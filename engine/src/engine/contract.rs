@@ -11,6 +11,9 @@ use arrow::record_batch::RecordBatch;
 use crate::batch::Functions;
 use crate::time::{Clock, SystemClock};
 
+/// Bytes of state by default: most of a small server's memory.
+pub const STATE_BYTES_MAX: usize = 4 << 30;
+
 /// How to open an [`Engine`].
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -24,6 +27,9 @@ pub struct Options {
     pub workers: usize,
     /// The time between checkpoints, which is also how fresh the tables are.
     pub checkpoint_interval: Duration,
+    /// Bytes that the state of all pipelines may take together. Above it they stop with an error that names the large
+    /// one; nothing is lost.
+    pub state_bytes_max: usize,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Functions of the embedding program, for pipelines, rollups and queries; see [`crate::datafusion`] for their types.
@@ -39,6 +45,7 @@ impl Options {
             lake_options: BTreeMap::new(),
             workers: 2,
             checkpoint_interval: Duration::from_secs(10),
+            state_bytes_max: STATE_BYTES_MAX,
             clock: Arc::new(SystemClock),
             functions: Functions::default(),
         }

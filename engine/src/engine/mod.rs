@@ -4,6 +4,7 @@ mod assemble;
 mod contract;
 mod narrow;
 mod rebuild;
+mod repair;
 mod run;
 #[doc(hidden)]
 pub mod stepped;
@@ -24,8 +25,9 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun};
-pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, Status, TableInfo};
+pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, STATE_BYTES_MAX, Status, TableInfo};
 pub use rebuild::Rebuilt;
+pub use repair::{ASIDE, RepairReport, repair};
 pub use run::{RunOptions, RunSummary, check, explain, run_file, warnings};
 
 use crate::batch::Batch;
@@ -106,10 +108,15 @@ fn prepare(
     owner: &Owner,
 ) -> Result<(Option<Manifest>, assemble::Assembled)> {
     let restored = checkpoints.newest()?;
-    let newest = restored.as_ref().map_or(0, |m| m.checkpoint);
-    checkpoints.discard_after(newest)?;
-    let around =
-        assemble::Surroundings { lake: Some(lake), handle, log: true, subscribers, next_checkpoint: newest + 1, owner };
+    let around = assemble::Surroundings {
+        lake: Some(lake),
+        handle,
+        log: true,
+        subscribers,
+        next_checkpoint: restored.as_ref().map_or(1, Manifest::next),
+        again: restored.as_ref().is_some_and(|m| !m.again.is_empty()),
+        owner,
+    };
     let assembled = assemble::assemble(program, &around)?;
     Ok((restored, assembled))
 }
@@ -196,6 +203,7 @@ impl Engine {
                 log: Some(log),
                 clock: options.clock,
                 inline: false,
+                state_bytes_max: options.state_bytes_max,
             })
         })
         .await?;
@@ -352,13 +360,17 @@ impl Engine {
 
     /// Compacts, checkpoints and vacuums every table of the lake within the policy's bounds.
     pub async fn maintain(&self, policy: &Maintenance) -> Result<Vec<(String, MaintenanceReport)>> {
-        let mut reports = Vec::new();
+        let (mut reports, mut damaged) = (Vec::new(), None);
         for name in self.lake.names().await? {
-            if let Some(table) = self.lake.existing(&name).await? {
-                reports.push((name, table.maintain(policy).await?));
+            let Some(table) = self.lake.existing(&name).await? else { continue };
+            match table.maintain(policy).await {
+                Ok(report) => reports.push((name, report)),
+                // The other tables are kept all the same.
+                Err(e @ Error::Corrupt(_)) => damaged = damaged.or(Some(e)),
+                Err(e) => return Err(e),
             }
         }
-        Ok(reports)
+        damaged.map_or(Ok(reports), Err)
     }
 
     /// Waits until everything appended before the call is in the tables (a checkpoint that covers it is committed).

@@ -26,9 +26,10 @@ use crate::connectors::metadata::Origin;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::message::Rows;
+use crate::runtime::budget::Budget;
 use crate::runtime::commits;
 use crate::runtime::complete::complete;
-use crate::runtime::coordinator::{Commits, Event, commit_all};
+use crate::runtime::coordinator::{Commits, Event, commit_all, refuse_tables_ahead};
 use crate::runtime::pipeline::{self, Feed, PipelineSpec, Report, Running, Surroundings};
 use crate::runtime::sources::SourceSpec;
 use crate::runtime::stamp::Stamper;
@@ -64,7 +65,7 @@ impl Engine {
         }
         let program = locked(&self.program).clone();
         let (checkpoints, lake, handle) = (self.checkpoints.clone(), self.lake.clone(), Handle::current());
-        let (owner, name) = (self.owner.clone(), pipeline.to_string());
+        let (owner, name, state_bytes_max) = (self.owner.clone(), pipeline.to_string(), self.options.state_bytes_max);
         blocking(move || {
             let (restored, assembled) = prepare(&program, &checkpoints, &lake, &handle, &BTreeMap::new(), &owner)?;
             let manifest = restored.ok_or_else(|| {
@@ -72,7 +73,14 @@ impl Engine {
                     "there is no checkpoint yet: '{name}' begins with the log anyway, start the server"
                 ))
             })?;
-            let rebuild = Rebuild { checkpoints, lake, handle, manifest };
+            if let Some(again) = manifest.again.first() {
+                return Err(Error::Config(format!(
+                    "checkpoint {} is damaged; start the server once with the SQL as it was, which takes it again, then \
+                     rebuild",
+                    again.checkpoint
+                )));
+            }
+            let rebuild = Rebuild { state_bytes_max, checkpoints, lake, handle, manifest };
             rebuild.run(&name, assembled)
         })
         .await
@@ -80,6 +88,7 @@ impl Engine {
 }
 
 struct Rebuild {
+    state_bytes_max: usize,
     checkpoints: Checkpoints,
     lake: Lake,
     handle: Handle,
@@ -97,7 +106,8 @@ impl Rebuild {
     fn run(&self, name: &str, assembled: assemble::Assembled) -> Result<Rebuilt> {
         let assemble::Assembled { sources, pipelines } = assembled;
         let commits = commits(&pipelines);
-        // The raw tables must have everything before the checkpoint.
+        // The raw tables must have everything before the checkpoint, and nothing after it.
+        refuse_tables_ahead(&commits, self.manifest.checkpoint)?;
         commit_all(&commits, &self.manifest)?;
         let own = pipelines.iter().find(|p| p.name == name).ok_or_else(|| {
             let names: Vec<&str> = pipelines.iter().map(|p| p.name.as_str()).collect();
@@ -120,6 +130,7 @@ impl Rebuild {
         let spec = spec.ok_or_else(|| Error::Bug("a pipeline is gone".into()))?;
         let state = self.compute(spec, &replays, &mut rebuilt)?;
         let next = self.next(name, state, &commits);
+        self.checkpoints.discard_after(self.manifest.checkpoint)?;
         self.checkpoints.publish(&next)?;
         commit_all(&commits, &next)?;
         Ok(rebuilt)
@@ -162,6 +173,7 @@ impl Rebuild {
             // Lookup tables are loaded now, and again where the pipeline goes on.
             now: 0,
             inline: true,
+            budget: &Budget::new(self.state_bytes_max),
         };
         let (mut running, _) = pipeline::start(spec, around)?;
         let mut days = BTreeSet::new();

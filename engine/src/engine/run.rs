@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::assemble::{Surroundings, assemble};
+use super::contract::STATE_BYTES_MAX;
 use super::owner_of;
 use crate::batch::Functions;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Manifest};
 use crate::error::{Error, Result, SqlError};
 use crate::fs::{DiskFs, Fs, lock_dir};
 use crate::lake::{Lake, Owner};
@@ -25,6 +26,8 @@ pub struct RunOptions {
     pub state_dir: Option<PathBuf>,
     /// The time between checkpoints.
     pub checkpoint_interval: Duration,
+    /// Bytes that the state of all pipelines may take; above it they stop with an error.
+    pub state_bytes_max: usize,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Functions of the embedding program.
@@ -41,6 +44,7 @@ impl Default for RunOptions {
             workers: 1,
             state_dir: None,
             checkpoint_interval: Duration::from_secs(10),
+            state_bytes_max: STATE_BYTES_MAX,
             clock: Arc::new(SystemClock),
             functions: Functions::default(),
             stop: Arc::new(AtomicBool::new(false)),
@@ -85,7 +89,6 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         owner = owner_of(fs.as_ref(), dir, options.clock.now())?;
         let kept = Checkpoints::open(fs, dir, options.clock.clone())?;
         restored = kept.newest()?;
-        kept.discard_after(restored.as_ref().map_or(0, |m| m.checkpoint))?;
         checkpoints = Some(kept);
         let url = dir.join("lake").display().to_string();
         lake = Some(tokio.block_on(Lake::open(&url, &Default::default()))?);
@@ -95,7 +98,8 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         handle: tokio.handle(),
         log: false,
         subscribers: &Default::default(),
-        next_checkpoint: restored.as_ref().map_or(0, |m| m.checkpoint) + 1,
+        next_checkpoint: restored.as_ref().map_or(1, Manifest::next),
+        again: restored.as_ref().is_some_and(|m| !m.again.is_empty()),
         owner: &owner,
     };
     let assembled = assemble(&program, &around)?;
@@ -111,6 +115,7 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         log: None,
         clock: options.clock.clone(),
         inline: false,
+        state_bytes_max: options.state_bytes_max,
     })?;
     watch(&runtime, options)?;
     drop(lock);

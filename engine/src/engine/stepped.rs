@@ -68,6 +68,7 @@ impl Stepped {
             log: Some(log.clone()),
             clock,
             inline: true,
+            state_bytes_max: usize::MAX,
         })?;
         parts.sources.begin()?;
         Ok(Self { log, writer, parts, lake, handle, _lock: lock })

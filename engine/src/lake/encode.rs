@@ -60,6 +60,13 @@ pub(crate) struct Encoded {
     pub(crate) crc: u32,
 }
 
+/// Whether a file's bytes have the checksum that its name ends in. Other writers' names end otherwise.
+pub(crate) fn fits_name(path: &str, bytes: &[u8]) -> bool {
+    let stem = path.trim_end_matches(".parquet");
+    let named = stem.rsplit('-').next().filter(|s| s.len() == 8).and_then(|s| u32::from_str_radix(s, 16).ok());
+    named.is_none_or(|crc| crc == crc32fast::hash(bytes))
+}
+
 /// `2026-11-23`, or an error for a day outside the calendar.
 pub(crate) fn day_text(day: i32) -> Result<String> {
     show_day(day).ok_or_else(|| Error::event("OUT_OF_RANGE", format!("day {day} is outside the calendar")))

@@ -18,7 +18,7 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::commit::{Outcome, contains_all};
-use super::encode::{Encoded, encode_day};
+use super::encode::{Encoded, encode_day, fits_name};
 use super::table::{LakeTable, LiveFile, blocking, file_schema, live_files, location};
 use super::types::align;
 use crate::error::{Error, Result};
@@ -124,7 +124,16 @@ impl LakeTable {
         let base = self.version().await?;
         let mut contents = Vec::with_capacity(group.files.len());
         for file in &group.files {
-            contents.push(self.files().get(&location(&file.path)?).await?.bytes().await?);
+            let bytes = self.files().get(&location(&file.path)?).await?.bytes().await?;
+            if !fits_name(&file.path, &bytes) {
+                // Not to be written again under a checksum that fits.
+                return Err(Error::Corrupt(format!(
+                    "file {} of table '{}' does not have the checksum in its name; `millstream repair` takes it out",
+                    file.path,
+                    self.name()
+                )));
+            }
+            contents.push(bytes);
         }
         let (name, schema, day) = (self.name().to_string(), file_schema(&self.schema()), group.day);
         let encoded = blocking(move || merge(&name, &schema, day, contents)).await?;

@@ -14,6 +14,7 @@ mod commit;
 mod encode;
 mod local;
 mod maintain;
+mod scrub;
 mod statistics;
 mod store;
 mod table;
@@ -21,6 +22,7 @@ mod types;
 
 pub use encode::PendingFile;
 pub use maintain::{Maintenance, MaintenanceReport};
+pub use scrub::{FileDamage, TableReport};
 pub use store::Lake;
 pub use table::{Changes, LakeTable, Owner};
 pub use types::table_schema;

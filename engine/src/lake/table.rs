@@ -210,7 +210,8 @@ impl LakeTable {
     /// [`LakeTable::commit`].
     ///
     /// Shape: the table's columns in any order and in engine types; missing ones are null. Names are a function of
-    /// (writer, epoch, part, day), so that a repeated epoch overwrites its own leftovers and nothing else.
+    /// (writer, epoch, part, day, content), so that a repeated epoch overwrites its own leftovers and nothing else, and so
+    /// that damage can be told.
     ///
     /// Errors: `Config` for an unknown column, `Event` for a null day or a value that does not fit, `Storage`.
     pub async fn write(
@@ -221,7 +222,7 @@ impl LakeTable {
         batches: &[RecordBatch],
     ) -> Result<Vec<PendingFile>> {
         let stem = format!("{}-{epoch:020}-{part:05}", file_safe(writer));
-        self.write_files(batches, |_| stem.clone()).await
+        self.write_files(batches, |f| format!("{stem}-{:08x}", f.crc)).await
     }
 
     pub(crate) async fn write_files(

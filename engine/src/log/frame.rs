@@ -22,6 +22,7 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, w
 use arrow::ipc::{MessageHeader, MetadataVersion, root_as_message};
 use arrow::record_batch::RecordBatch;
 
+use crate::contained::contained;
 use crate::planted::{self, Bug};
 
 /// The length and the CRC, which they themselves do not cover.
@@ -293,7 +294,8 @@ pub(super) fn encode_schema(schema: &Schema) -> Result<Vec<u8>, ArrowError> {
 
 /// A schema from its Arrow IPC message.
 pub(super) fn decode_schema(message: &[u8]) -> Result<SchemaRef, ArrowError> {
-    arrow::ipc::convert::try_schema_from_ipc_buffer(message).map(Arc::new)
+    let read = || Ok(Arc::new(arrow::ipc::convert::try_schema_from_ipc_buffer(message)?));
+    contained("a frame of columns", read).map_err(|e| ArrowError::IpcError(e.to_string()))
 }
 
 /// Appends the batch to `out` as Arrow IPC messages.
@@ -314,6 +316,10 @@ pub(super) fn encode_batch(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(),
 
 /// The batch in a body of rows; its arrays share the body's buffer where alignment allows.
 pub(super) fn decode_batch(body: &Buffer, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    contained("a frame of rows", || Ok(decode(body, schema)?)).map_err(|e| ArrowError::IpcError(e.to_string()))
+}
+
+fn decode(body: &Buffer, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let damaged = |what: &str| ArrowError::IpcError(format!("{what} in a frame of rows"));
     let mut dictionaries = HashMap::new();
     let mut at = 0;

@@ -21,6 +21,7 @@ mod frame;
 mod producers;
 mod reader;
 mod recovery;
+mod repair;
 mod segment;
 mod state;
 mod writer;
@@ -31,6 +32,8 @@ mod tests;
 pub use append::{Log, LogAck, LogMetrics, LogOptions, NewEntry, PendingAck};
 pub use producers::Sequence;
 pub use reader::{LogBody, LogEntry, LogReader};
+pub use repair::{LogDamage, LogReport, LostBatches};
+pub(crate) use repair::{keep_copy, repair};
 pub use writer::FatalHook;
 pub(crate) use writer::Writer;
 

@@ -200,6 +200,11 @@ impl Producers {
         oldest.ok_or_else(|| Error::Bug(format!("producer '{name}' has a retry and no acknowledged batch")))
     }
 
+    /// The newest batch of each.
+    pub(super) fn newest(&self) -> impl Iterator<Item = (&str, Sequence)> {
+        self.by_name.iter().map(|(name, p)| (name.as_ref(), p.newest))
+    }
+
     /// Where every producer stands, as bytes; the order is by name, so that equal states give equal bytes. First the
     /// newest acknowledgement of each, then how far before it the ones before are in the log.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

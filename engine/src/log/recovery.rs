@@ -128,7 +128,7 @@ impl Recovery<'_> {
         let has_entries = self.end > base;
         let durable_bytes = match ending {
             Ending::Clean => buffer.len(),
-            Ending::Torn { at, why } if !is_last || !self.torn_at(&buffer, at, self.end) => {
+            Ending::Torn { at, why } if !is_last || !torn_at(&buffer, at, self.end) => {
                 return Err(corrupt(self.dir, base, at as u64, self.end, why));
             }
             Ending::Torn { at, .. } => {
@@ -223,15 +223,6 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Whether a bad frame at `at` can be the end of a cut write: no intact frame after it counts `entry` as durable.
-    fn torn_at(&self, buffer: &Buffer, at: usize, entry: u64) -> bool {
-        let bytes = buffer.as_slice();
-        let places = (at.next_multiple_of(ALIGNMENT)..bytes.len()).step_by(ALIGNMENT);
-        !places.filter_map(|place| bytes.get(place..)).any(|rest| {
-            frame::looks_later(rest, entry) && frame::check(rest).is_ok_and(|(head, ..)| head.durable > entry)
-        })
-    }
-
     fn finish(mut self, start: u64) -> Result<Recovered> {
         let current = match self.segments.back() {
             None => None,
@@ -267,4 +258,13 @@ impl Recovery<'_> {
         };
         Ok(Recovered { state, schemas: self.schemas, current })
     }
+}
+
+/// Whether a bad frame at `at` can be the end of a cut write: no intact frame after it counts `entry` as durable.
+pub(super) fn torn_at(buffer: &Buffer, at: usize, entry: u64) -> bool {
+    let bytes = buffer.as_slice();
+    let places = (at.next_multiple_of(ALIGNMENT)..bytes.len()).step_by(ALIGNMENT);
+    !places
+        .filter_map(|place| bytes.get(place..))
+        .any(|rest| frame::looks_later(rest, entry) && frame::check(rest).is_ok_and(|(head, ..)| head.durable > entry))
 }

@@ -114,8 +114,8 @@ pub(super) fn unknown_version(dir: &Path, base: u64, version: u32) -> Error {
 /// The error for a damaged segment: the file, the byte, the entry, the fix.
 pub(super) fn corrupt(dir: &Path, base: u64, position: u64, offset: u64, what: impl std::fmt::Display) -> Error {
     Error::Corrupt(format!(
-        "{} is damaged at byte {position}, entry {offset}: {what}; restore the file from a backup, or, to go on without \
-         entry {offset} and all after it, move this and every later segment away",
+        "{} is damaged at byte {position}, entry {offset}: {what}; restore the file from a backup, or let \
+         `millstream repair` show what is lost and `millstream repair --save` go on with all the rest",
         path(dir, base).display()
     ))
 }

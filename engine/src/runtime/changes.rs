@@ -53,8 +53,8 @@ fn wrong(
     }
     let sides = [(takes_back, "before", before), (gives, "after", after)];
     for (_, name, rows) in sides.into_iter().filter(|(needed, ..)| *needed) {
-        let required = table.schema.fields().iter().zip(rows.columns()).filter(|(f, _)| !f.is_nullable());
-        for (field, _) in required.filter(|(_, column)| column.is_null(i)) {
+        let mut required = table.schema.fields().iter().zip(rows.columns()).filter(|(f, _)| !f.is_nullable());
+        if let Some((field, _)) = required.find(|(_, column)| column.is_null(i)) {
             return Some(("WRONG_TYPE", format!("'{name}.{}' is null but declared NOT NULL", field.name())));
         }
     }

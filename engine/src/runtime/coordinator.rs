@@ -1,6 +1,6 @@
 //! The thread that takes checkpoints: barrier, everybody's part, manifest, commits, cleaning up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Result;
 use super::pipeline::Report;
 use super::sources::{Command, SourceCounters};
-use crate::checkpoint::{Checkpoints, Manifest, PipelineState, SourceState, VERSION};
+use crate::checkpoint::{Again, Checkpoints, Manifest, PipelineState, SourceState, VERSION};
 use crate::connectors::Commit;
 use crate::error::Error;
 use crate::log::{Log, LogOffset};
@@ -51,6 +51,8 @@ struct Gathering {
     pipelines: BTreeMap<String, PipelineState>,
     waiters: Vec<Sender<Result<()>>>,
     is_last: bool,
+    /// Whether it takes the place of a damaged one.
+    is_again: bool,
 }
 
 /// What a pipeline's parts of a checkpoint are committed with.
@@ -94,12 +96,21 @@ pub struct Coordinator {
 #[derive(Default)]
 pub(super) struct Course {
     gathering: Option<Gathering>,
+    /// Damaged checkpoints that are to be taken again before anything else.
+    again: VecDeque<Again>,
     /// Who waits for which place in the log.
     waiting: Vec<(LogOffset, Sender<Result<()>>)>,
     closing: bool,
     ending: bool,
     /// Pipelines that have ended.
     ended: usize,
+}
+
+impl Course {
+    /// Begins with damaged checkpoints, each up to its place in the log.
+    pub(super) fn again(again: &[Again]) -> Self {
+        Self { again: again.iter().copied().collect(), ..Self::default() }
+    }
 }
 
 impl Coordinator {
@@ -114,6 +125,7 @@ impl Coordinator {
 
     fn coordinate(&mut self) -> Result<()> {
         let mut due = self.interval.map(|i| Instant::now() + i);
+        self.advance()?;
         while !self.has_ended() {
             let event = match due.filter(|_| self.course.gathering.is_none() && !self.course.ending) {
                 Some(at) => self.events.recv_timeout(at.saturating_duration_since(Instant::now())),
@@ -151,7 +163,8 @@ impl Coordinator {
 
     /// Begins a checkpoint if anything was read since the last one.
     pub fn on_interval(&mut self) -> Result<()> {
-        if self.course.gathering.is_none() && self.counters.dirty.load(std::sync::atomic::Ordering::Relaxed) {
+        let free = self.course.gathering.is_none() && self.course.again.is_empty();
+        if free && self.counters.dirty.load(std::sync::atomic::Ordering::Relaxed) {
             self.course.gathering = Some(self.begin(0, Vec::new())?);
         }
         Ok(())
@@ -190,6 +203,15 @@ impl Coordinator {
             }
         }
         if self.course.gathering.is_none()
+            && let Some(again) = self.course.again.pop_front()
+        {
+            tracing::warn!("checkpoint {} is damaged: taking it again from the one before", again.checkpoint);
+            self.next = again.checkpoint;
+            let mut g = self.begin(again.log_offset, Vec::new())?;
+            g.is_again = true;
+            self.course.gathering = Some(g);
+        }
+        if self.course.gathering.is_none()
             && !self.course.ending
             && (self.course.closing || !self.course.waiting.is_empty())
         {
@@ -212,7 +234,7 @@ impl Coordinator {
         self.next += 1;
         self.command(Command::Barrier { checkpoint, through })?;
         let (sources, pipelines) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Gathering { checkpoint, log_offset: None, sources, pipelines, waiters, is_last: false })
+        Ok(Gathering { checkpoint, log_offset: None, sources, pipelines, waiters, is_last: false, is_again: false })
     }
 
     fn complete(&mut self, g: Gathering) -> Result<()> {
@@ -223,12 +245,13 @@ impl Coordinator {
             log_offset,
             sources: g.sources,
             pipelines: g.pipelines,
+            again: Vec::new(),
         };
         if planted::is(Bug::CommitBeforeManifest) {
             self.commit(&manifest)?;
         }
         if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.publish(&manifest)?;
+            if g.is_again { checkpoints.publish_again(&manifest)? } else { checkpoints.publish(&manifest)? }
         }
         self.commit(&manifest)?;
         {
@@ -270,19 +293,23 @@ impl Coordinator {
 }
 
 /// Refuses to go on when a table holds rows of a checkpoint after `newest`: the state that goes with them is gone, and
-/// to compute them again from an older one would double some and skip others.
-pub fn refuse_tables_ahead(commits: &BTreeMap<String, Commits>, newest: u64) -> Result<()> {
+/// to compute them again from an older one would double some and skip others. Gives the newest that a table holds.
+pub fn refuse_tables_ahead(commits: &BTreeMap<String, Commits>, newest: u64) -> Result<u64> {
+    let mut greatest = 0;
     for (name, own) in commits {
         for commit in [&own.sink, &own.late, &own.rejected].into_iter().flatten() {
-            if let Some(committed) = commit.committed()?.filter(|c| *c > newest) {
+            let committed = commit.committed()?.unwrap_or(0);
+            if committed > newest {
                 return Err(Error::Corrupt(format!(
-                    "table '{name}' holds checkpoint {committed}, but the newest usable one is {newest}: restore the \
-                     checkpoint directory from a copy, or start with an empty data directory and another lake"
+                    "table '{name}' holds checkpoint {committed}, but the newest usable one is {newest}: \
+                     `millstream repair` shows what is damaged; restore the checkpoint directory from a copy, or start \
+                     with an empty data directory and another lake"
                 )));
             }
+            greatest = greatest.max(committed);
         }
     }
-    Ok(())
+    Ok(greatest)
 }
 
 /// Commits every pipeline's part; idempotent.

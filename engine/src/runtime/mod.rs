@@ -8,6 +8,7 @@
 //!                  └──────────────── coordinator <─────────────────┘ ──> manifest, then commits
 //! ```
 
+pub mod budget;
 pub mod changes;
 pub mod complete;
 pub mod coordinator;
@@ -27,15 +28,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::checkpoint::{Checkpoints, Manifest};
+use crate::checkpoint::{Again, Checkpoints, Manifest};
 use crate::error::{Error, Result};
 use crate::log::{Log, LogOffset};
 use crate::operators::join::lookup::Lookup;
 use crate::planted::{self, Bug};
 use crate::time::Clock;
+use budget::Budget;
 use coordinator::{Commits, Coordinator, Course, Event, Progress, commit_all, refuse_tables_ahead};
 use pipeline::{Counters, PipelineSpec, Report, Surroundings, Target};
-use sources::{Command, SourceCounters, SourceSpec, Sources};
+use sources::{Command, Input, SourceCounters, SourceSpec, Sources};
 
 /// What to run, and with what.
 pub struct Setup {
@@ -57,6 +59,8 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// Whether a pipeline runs on the thread that feeds it; for a simulation.
     pub inline: bool,
+    /// Bytes that the state of all pipelines may take.
+    pub state_bytes_max: usize,
 }
 
 /// Everything that runs, before threads run it.
@@ -125,13 +129,50 @@ pub(crate) fn commits(pipelines: &[PipelineSpec]) -> BTreeMap<String, Commits> {
     pipelines.iter().map(|p| (p.name.clone(), commits(p))).collect()
 }
 
+/// The damaged checkpoints that are to be taken again from the restored one; others after it are removed.
+fn taken_again(setup: &Setup, commits: &BTreeMap<String, Commits>) -> Result<Vec<Again>> {
+    let restored = setup.restored.as_ref();
+    let committed = refuse_tables_ahead(commits, restored.map_or(0, Manifest::last))?;
+    let mut again = restored.map(|m| m.again.clone()).unwrap_or_default();
+    // What no table has need not be taken again as it was.
+    again.retain(|a| a.checkpoint <= committed);
+    refuse_inexact(setup, &again)?;
+    if let Some(checkpoints) = &setup.checkpoints {
+        let newest = restored.map_or(0, |m| m.checkpoint);
+        checkpoints.discard_after(again.last().map_or(newest, |a| a.checkpoint))?;
+    }
+    Ok(again)
+}
+
+/// Damaged checkpoints are taken again only where that gives the same rows: from the log alone, and with the rows of
+/// lookup tables that the first of them had.
+fn refuse_inexact(setup: &Setup, again: &[Again]) -> Result<()> {
+    let (Some(first), Some(last)) = (again.first(), again.last()) else { return Ok(()) };
+    let bounded = setup.sources.iter().find(|s| matches!(s.input, Input::Bounded { .. }));
+    let reloads = setup.pipelines.iter().flat_map(|p| p.plan.lookups()).any(|l| l.reloads());
+    let end = setup.log.as_ref().map_or(0, |log| log.end());
+    let why = match bounded {
+        Some(source) => format!("the rows of '{}' cannot be read up to the same place again", source.table.name),
+        None if reloads && again.len() > 1 => "the rows that its lookup tables had then are not known".to_string(),
+        None if end < last.log_offset => {
+            format!("it ended at entry {} of the log, which has {end} entries", last.log_offset)
+        }
+        None => return Ok(()),
+    };
+    Err(Error::Corrupt(format!(
+        "checkpoint {} is damaged, and cannot be taken again exactly: {why}; `millstream repair` shows what is damaged, \
+         `millstream repair --save` sets the damaged state aside so that its pipeline can be rebuilt",
+        first.checkpoint
+    )))
+}
+
 impl Parts {
     /// Commits what the restored checkpoint had prepared, restores state, starts the pipelines.
     pub(crate) fn new(setup: Setup) -> Result<Self> {
         let (events, received) = channel();
         let commits = commits(&setup.pipelines);
-        let mut restored = setup.restored;
-        refuse_tables_ahead(&commits, restored.as_ref().map_or(0, |m| m.checkpoint))?;
+        let again = taken_again(&setup, &commits)?;
+        let mut restored = setup.restored.clone();
         if let Some(manifest) = &restored
             && !planted::is(Bug::NoCommitAtStart)
         {
@@ -139,6 +180,7 @@ impl Parts {
         }
         let names: Vec<String> = setup.sources.iter().map(|s| s.table.name.clone()).collect();
         let (mut running, mut threads, mut counters) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let budget = Budget::new(setup.state_bytes_max);
         let lookups = setup.pipelines.iter().flat_map(|p| p.plan.lookups()).filter(Lookup::reloads).collect();
         for spec in setup.pipelines {
             let name = spec.name.clone();
@@ -150,6 +192,7 @@ impl Parts {
                 reports: events.clone(),
                 now: setup.clock.now(),
                 inline: setup.inline,
+                budget: &budget,
             };
             let (pipeline, own) = pipeline::start(spec, around)?;
             counters.insert(name, pipeline.counters.clone());
@@ -170,8 +213,12 @@ impl Parts {
         let (pipelines, clock) = (running.len(), setup.clock.clone());
         let sources =
             Sources::new(setup.sources, places, log, running, setup.clock, events.clone(), source_counters.clone())?
-                .refreshing(lookups);
-        let next = progress.checkpoint + u64::from(!planted::is(Bug::CheckpointNumberReused));
+                .refreshing(lookups)
+                .stopping_at(again.iter().map(|a| a.log_offset));
+        let next = match planted::is(Bug::CheckpointNumberReused) {
+            true => progress.checkpoint,
+            false => restored.as_ref().map_or(1, Manifest::next),
+        };
         let progress = Arc::new(Mutex::new(progress));
         let coordinator = Coordinator {
             events: received,
@@ -185,7 +232,7 @@ impl Parts {
             clock,
             next,
             pipelines,
-            course: Course::default(),
+            course: Course::again(&again),
         };
         Ok(Self { sources, commanded, coordinator, events, progress, source_counters, counters, threads })
     }

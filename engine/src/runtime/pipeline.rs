@@ -11,12 +11,13 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
+use super::budget::{Budget, Share};
 use super::coordinator::Event;
 use super::lookups::Lookups;
 use super::lower::Blueprints;
 use super::sides::{Sides, late_schema};
 use super::{Result, spawn};
-use crate::checkpoint::{Checkpoints, PipelineState, StageState, StateFile};
+use crate::checkpoint::{Checkpoints, PipelineState, SET_ASIDE, StageState, StateFile};
 use crate::connectors::{Commit, Sink};
 use crate::error::Error;
 use crate::message::{Message, Rows};
@@ -190,6 +191,8 @@ pub struct Surroundings<'a> {
     pub now: i64,
     /// Whether everything runs on the thread that feeds.
     pub inline: bool,
+    /// What the state may take.
+    pub budget: &'a Budget,
 }
 
 /// Starts a pipeline's threads; none if it is to run inline.
@@ -207,7 +210,8 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
     counters.watermark.store(WATERMARK_MIN, Ordering::Relaxed);
     let mut workers = Vec::new();
     for _ in 0..around.workers.max(1) {
-        workers.push(Worker { graph: blueprints.worker()?, entries: entries.clone() });
+        let share = around.budget.share(&spec.name);
+        workers.push(Worker { graph: blueprints.worker()?, entries: entries.clone(), share });
     }
     let name = spec.name.clone();
     let mut last = Final {
@@ -225,6 +229,7 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
         lookups,
         reports: around.reports.clone(),
         counters: counters.clone(),
+        share: around.budget.share(&name),
     };
     if let Some(state) = around.restored {
         last.restore(state)?;
@@ -249,6 +254,7 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
 struct Worker {
     graph: Graph,
     entries: Vec<Vec<Next>>,
+    share: Share,
 }
 
 impl Worker {
@@ -267,6 +273,7 @@ impl Worker {
 
     /// What comes out for a feed, with its mark if every worker gets that feed.
     fn yields(&mut self, feed: Feed) -> Result<(Vec<Left>, Option<Mark>)> {
+        self.share.look(|| self.graph.state_bytes())?;
         let mut left = Vec::new();
         let mark = match feed {
             Feed::Batch(source, rows) => {
@@ -309,6 +316,7 @@ struct Final {
     lookups: Lookups,
     reports: Sender<Event>,
     counters: Arc<Counters>,
+    share: Share,
 }
 
 impl Final {
@@ -369,6 +377,7 @@ impl Final {
     }
 
     fn take(&mut self, left: Vec<Left>) -> Result<()> {
+        self.share.look(|| self.graph.state_bytes())?;
         let mut done = Vec::new();
         for (exit, message) in left {
             match exit {
@@ -450,6 +459,13 @@ impl Final {
     }
 
     fn restore(&mut self, state: PipelineState) -> Result<()> {
+        if state.plan == SET_ASIDE {
+            return Err(Error::Config(format!(
+                "the state of pipeline '{}' was damaged and has been set aside; compute it again from the raw table with \
+                 `millstream rebuild {}`",
+                self.spec_name, self.spec_name
+            )));
+        }
         if state.plan != self.plan {
             return Err(Error::Config(format!(
                 "pipeline '{}' has changed since the checkpoint, and its state does not fit the new SQL; compute it \

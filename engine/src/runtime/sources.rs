@@ -1,7 +1,7 @@
 //! The one thread that reads: the log's entries in their order, bounded sources in turn. It stamps rows, feeds the
 //! pipelines and places the barriers, so every pipeline sees the same order, and a checkpoint one exact place in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
@@ -114,6 +114,8 @@ pub struct Sources {
     bounded_ended: bool,
     /// Lookup tables that are read again from time to time.
     lookups: Vec<Lookup>,
+    /// Places in the log where the next barriers belong: nothing is read beyond the first before its barrier.
+    stops: VecDeque<LogOffset>,
 }
 
 impl Sources {
@@ -166,6 +168,7 @@ impl Sources {
             counters,
             idle_checked_at: now,
             lookups: Vec::new(),
+            stops: VecDeque::new(),
             bounded_ended: false,
         })
     }
@@ -178,6 +181,14 @@ impl Sources {
     /// With lookup tables to read again from time to time.
     pub fn refreshing(self, lookups: Vec<Lookup>) -> Self {
         Self { lookups, ..self }
+    }
+
+    /// With the places in the log where the next barriers belong.
+    pub fn stopping_at(self, stops: impl IntoIterator<Item = LogOffset>) -> Self {
+        if planted::is(Bug::AgainTooFar) {
+            return self;
+        }
+        Self { stops: stops.into_iter().collect(), ..self }
     }
 
     /// Reads until told to end.
@@ -225,6 +236,7 @@ impl Sources {
         while self.log.as_ref().is_some_and(|(_, r)| r.position() < through) {
             self.read_log(LOG_WAIT, through, usize::MAX)?;
         }
+        self.stops.pop_front();
         self.counters.dirty.store(false, std::sync::atomic::Ordering::Relaxed);
         // All workers have passed the barrier before, and look for new rows at this one.
         refresh(&self.lookups, self.clock.now());
@@ -286,6 +298,7 @@ impl Sources {
     }
 
     fn read_log(&mut self, wait: Duration, through: LogOffset, most: usize) -> Result<()> {
+        let through = self.stops.front().map_or(through, |stop| through.min(*stop));
         for n in 0..most {
             let Some((_, reader)) = &mut self.log else { return Ok(()) };
             if reader.position() >= through {

@@ -295,7 +295,7 @@ pub fn rejected_stream(source: &str) -> Table {
 fn fit(plan: Plan, name: &str, columns: &[String], wanted: Option<&SchemaRef>) -> Result<Plan> {
     match wanted {
         None if !columns.is_empty() => {
-            return Err(Error::sql(format!("INSERT INTO {name} names columns, but the table declares none")));
+            Err(Error::sql(format!("INSERT INTO {name} names columns, but the table declares none")))
         }
         None => check_names(&plan.schema()).map(|()| plan),
         Some(wanted) if columns.is_empty() => cast_to(plan, name, &nullable(wanted)),

@@ -159,8 +159,7 @@ impl Accumulator for Values {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self)
-            + size_of::<u64>() * usize::try_from(self.sketch.length()).unwrap_or(0).min(BUCKETS_MAX as usize)
+        size_of_val(self) + size_of::<u64>() * self.sketch.length().min(BUCKETS_MAX as usize)
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {

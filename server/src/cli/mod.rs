@@ -8,6 +8,7 @@ pub mod ingest;
 pub mod keys;
 pub mod progress;
 pub mod rebuild;
+pub mod repair;
 pub mod report;
 pub mod rollup;
 pub mod run;
@@ -57,6 +58,8 @@ enum Command {
     Rollup(rollup::RollupArgs),
     /// Computes a pipeline's table again from the raw table, after its SQL was changed.
     Rebuild(rebuild::RebuildArgs),
+    /// Reads everything in a data directory, tells what is damaged, and saves what can be saved.
+    Repair(repair::RepairArgs),
     /// Prints a report as PDF or CSV.
     Report(report::ReportArgs),
     /// Makes, lists and revokes API keys.
@@ -137,6 +140,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Generate(args) => generate::run(args).await,
         Command::Rollup(args) => rollup::run(args).await,
         Command::Rebuild(args) => rebuild::run(args).await,
+        Command::Repair(args) => repair::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Keys(args) => keys::run(args),
     }

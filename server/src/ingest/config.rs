@@ -19,6 +19,8 @@ pub struct IngestConfig {
     pub tls_cert: Option<PathBuf>,
     /// The private key, PEM.
     pub tls_key: Option<PathBuf>,
+    /// Connections open at once; more wait until one ends. One on which nothing moves for two minutes is closed.
+    pub connections_max: usize,
     /// The largest request, bytes. A larger one is refused with OUT_OF_RANGE.
     pub message_bytes_max: usize,
     /// The most rows of one batch.
@@ -41,6 +43,7 @@ impl Default for IngestConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7171)),
             tls_cert: None,
             tls_key: None,
+            connections_max: 1_024,
             message_bytes_max: 4 << 20,
             batch_rows_max: 100_000,
             batches_in_flight_max: 64,
@@ -57,6 +60,7 @@ impl IngestConfig {
     /// *Errors*: `Config` naming the key and its bounds.
     pub fn check(&self) -> Result<()> {
         let bounds = [
+            ("connections_max", self.connections_max, 1, 1 << 20),
             ("message_bytes_max", self.message_bytes_max, 1 << 10, MESSAGE_BYTES_MAX),
             ("batch_rows_max", self.batch_rows_max, 1, 1_000_000),
             ("batches_in_flight_max", self.batches_in_flight_max, 1, 1_024),

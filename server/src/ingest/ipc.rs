@@ -1,6 +1,5 @@
 //! Arrow IPC streams to batches of a table: the way for bulk, and the one whose bytes are trusted least.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,6 +11,7 @@ use arrow::datatypes::{DataType, Field};
 use arrow::ipc::reader::StreamDecoder;
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
+use millstream::contained::contained;
 use millstream::{Error, Result, TableInfo};
 
 use super::columns::{missing, sql_name};
@@ -27,9 +27,10 @@ const EXPANDED_BYTES_MAX: usize = 64 << 20;
 /// schema does not fit; `TOO_MANY_ROWS`. A row without event time, with NULL where the table forbids it, or with a value
 /// that the column's type cannot hold is no error: it is among the rejected, as JSON.
 pub fn decode(table: &TableInfo, stream: Bytes, rows_max: usize) -> Result<Decoded> {
-    // The reader checks what it reads; a panic in it would still end only this request.
-    let batch = catch_unwind(AssertUnwindSafe(|| read(stream, rows_max)))
-        .unwrap_or_else(|_| Err(malformed("its parts contradict each other")))?;
+    let batch = contained("the batch", || read(stream, rows_max)).map_err(|e| match e {
+        Error::Corrupt(_) => malformed("its parts contradict each other"),
+        other => other,
+    })?;
     let rows = batch.num_rows();
     let mut refusals: Vec<Option<Refusal>> = Vec::new();
     let fitted = fit(table, &batch, &mut refusals)?;

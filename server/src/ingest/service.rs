@@ -25,6 +25,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::decode::{Decoder, MESSAGES};
 use super::status::{retry, status, status_of};
 use super::{Decoded, IngestConfig, Sink, ipc, json};
+use crate::connections::Places;
 use crate::keys::{Denied, KeyId, Keys, Role};
 
 /// Rejected and flagged rows that a receipt lists: a receipt must stay far below the client's message limit.
@@ -54,7 +55,7 @@ pub async fn serve<S: Sink>(
     config.check()?;
     let tls = tls_of(&config)?;
     let (stop, stopping) = watch::channel(false);
-    let message_bytes_max = config.message_bytes_max;
+    let (message_bytes_max, places) = (config.message_bytes_max, Places::new(config.connections_max));
     let service = Service::new(sink, keys.clone(), config, stopping.clone());
     let server = IngestServer::new(service).max_decoding_message_size(message_bytes_max);
     // Before the body is read: who has no key cannot make us hold one.
@@ -71,6 +72,11 @@ pub async fn serve<S: Sink>(
             builder.tls_config(tls).map_err(|e| Error::Config(format!("ingest.tls_cert, ingest.tls_key: {e}")))?;
     }
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = stream::unfold((incoming, places), |(mut incoming, places)| async move {
+        let place = places.take().await;
+        let connection = incoming.next().await?.map(|io| places.hold(io, place));
+        Some((connection, (incoming, places)))
+    });
     let stopped = async {
         shutdown.await;
         let _ = stop.send(true);

@@ -67,7 +67,14 @@ pub fn run(seed: u64, bug: Option<Bug>, handle: &Handle) -> Outcome {
 
 /// Runs the schedule of a seed in good weather, kills the server, flips one bit of one of its files, and starts it again.
 /// Gives the file, and the error that the start was refused with; without one the tables were audited.
-pub fn run_damaged(seed: u64, handle: &Handle) -> (String, Option<String>, Outcome) {
+pub fn run_damaged(seed: u64, bug: Option<Bug>, handle: &Handle) -> (String, Option<String>, Outcome) {
+    plant(bug);
+    let ended = damaged(seed, handle);
+    plant(None);
+    ended
+}
+
+fn damaged(seed: u64, handle: &Handle) -> (String, Option<String>, Outcome) {
     let mut schedule = Schedule::new(seed, handle.clone());
     schedule.world.power_on(Cut::Steps(150 + schedule.random.below(150)));
     let mut refused = None;
@@ -77,6 +84,16 @@ pub fn run_damaged(seed: u64, handle: &Handle) -> (String, Option<String>, Outco
         schedule.waiting.clear();
         schedule.fs = schedule.fs.kill();
         file = schedule.flip();
+        // Some starts after the damage are cut short themselves.
+        while schedule.random.one_in(2) {
+            schedule.world.power_on(Cut::Steps(1 + schedule.random.below(80)));
+            if schedule.live(false).is_err() {
+                break;
+            }
+            schedule.deaths += 1;
+            schedule.waiting.clear();
+            schedule.fs = schedule.fs.kill();
+        }
         schedule.world.power_on(Cut::Never);
         match schedule.live(false) {
             Ok(_) => {}

@@ -28,7 +28,7 @@ pub struct Weather {
 }
 
 /// Where the power goes out, or the process is killed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub enum Cut {
     /// After so many steps of any kind.
     Steps(u64),
@@ -39,13 +39,8 @@ pub enum Cut {
     /// Instead of the so-manieth sync of a file of the log: everything is written, nothing is durable.
     LogSyncs(u64),
     /// Not at all.
+    #[default]
     Never,
-}
-
-impl Default for Cut {
-    fn default() -> Self {
-        Self::Never
-    }
 }
 
 /// What becomes of a call to the store.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use millstream_proto::v1::JsonRows;
 use millstream_proto::v1::event_batch::Events;
@@ -16,6 +17,8 @@ use millstream_tests::random::{Random, hash, seeds};
 use tokio::task::JoinHandle;
 
 const RUNS: u64 = 5;
+/// However many seeds are asked for.
+const RUNS_MAX: usize = 20;
 const KILLS_PER_RUN: u64 = 10;
 /// Producers of `clicks`, whose events are never late. `orders` has one more, whose events often are.
 const CLICKERS: u64 = 4;
@@ -230,8 +233,8 @@ fn start_producers(seed: u64, server: &Server, acks: &Sender<()>, stop: &Arc<Ato
     (0..=CLICKERS).map(start).collect()
 }
 
-/// One server, `KILLS_PER_RUN` kills; gives the raw rows.
-fn run(seed: u64) -> usize {
+/// One server, `KILLS_PER_RUN` kills; gives the raw rows, and the times from a kill to the first batch that is taken.
+fn run(seed: u64) -> (usize, Vec<Duration>) {
     let dir = tempfile::tempdir().unwrap();
     let mut files = vec![("sources.sql", SOURCES)];
     files.extend(PIPELINES);
@@ -242,11 +245,16 @@ fn run(seed: u64) -> usize {
     let mut random = Random(seed);
     server.start();
     let producers = tokio.block_on(async { start_producers(seed, &server, &acks, &stop) });
-    let mut kills = 0;
+    let (mut kills, mut killed_at, mut outages) = (0, None, Vec::new());
     while kills < KILLS_PER_RUN {
         // Some kills hit a server that has just come back, some one that is still recovering.
         let after = if random.one_in(5) { 0 } else { 1 + random.below(300) };
-        wait_for_acks(&acked, after);
+        if after > 0 {
+            wait_for_acks(&acked, 1);
+            outages.extend(killed_at.map(|at: Instant| at.elapsed()));
+            wait_for_acks(&acked, after - 1);
+        }
+        killed_at = Some(Instant::now());
         server.kill();
         kills += 1;
         while kills < KILLS_PER_RUN && random.one_in(4) {
@@ -273,16 +281,25 @@ fn run(seed: u64) -> usize {
     server.settle();
     server.stop();
     let batches: Vec<u64> = outcomes.iter().map(|(batches, _)| *batches).collect();
-    check(seed, &server, &batches)
+    (check(seed, &server, &batches), outages)
 }
 
 #[test]
 fn nothing_is_lost_or_doubled_by_kills() {
-    let seeds = seeds(RUNS);
-    let mut rows = 0;
+    let seeds: Vec<u64> = seeds(RUNS).into_iter().take(RUNS_MAX).collect();
+    let (mut rows, mut outages) = (0, Vec::new());
     for seed in &seeds {
         eprintln!("MILLSTREAM_SEED={seed}");
-        rows += run(*seed);
+        let (own, times) = run(*seed);
+        rows += own;
+        outages.extend(times);
     }
-    eprintln!("kills: {}, rows: {rows}, lost 0, doubled 0", seeds.len() as u64 * KILLS_PER_RUN);
+    outages.sort_unstable();
+    let (median, worst) = (outages[outages.len() / 2], outages[outages.len() - 1]);
+    eprintln!(
+        "kills: {}, rows: {rows}, lost 0, doubled 0; from kill to first batch taken: median {} ms, worst {} ms",
+        seeds.len() as u64 * KILLS_PER_RUN,
+        median.as_millis(),
+        worst.as_millis()
+    );
 }

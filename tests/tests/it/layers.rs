@@ -9,7 +9,7 @@ use millstream_tests::sources::{code, rust_files};
 /// From the ground up. Modules of one line know nothing of each other.
 const LAYERS: [&[&str]; 11] = [
     &["error", "planted", "time"],
-    &["fs", "message"],
+    &["contained", "fs", "message"],
     &["log", "lake"],
     &["operators"],
     &["connectors"],

@@ -158,6 +158,34 @@ fn the_architecture_is_short_and_true() {
     );
 }
 
+/// The tests that a text names: `module::function`.
+fn tests_named(text: &str) -> Vec<String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let named = quoted.filter_map(|name| name.rsplit_once("::").map(|(_, function)| function.to_string()));
+    named
+        .filter(|f| f.contains('_') && f.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        .collect()
+}
+
+#[test]
+fn the_tests_that_promises_name_are_there() {
+    let mut known: Vec<String> = Vec::new();
+    for file in rust_files(&["tests/tests/it", "engine/tests/it", "engine/src", "server/tests/it", "server/src"]) {
+        let text = fs::read_to_string(&file).expect("a source file can be read");
+        known.extend(functions(&text).into_iter().map(|f| f.name));
+    }
+    for document in ["docs/guarantees.md", "docs/limits.md"] {
+        let text = fs::read_to_string(root().join(document)).expect("the document is there");
+        let named = tests_named(&text);
+        assert!(named.len() > 10, "{document} names its tests");
+        let missing = named.iter().filter(|name| !known.contains(name));
+        none(
+            missing.map(|n| format!("{document} names the test `{n}`, which is not there")).collect(),
+            "name it as it is now",
+        );
+    }
+}
+
 #[test]
 fn the_checks_find_what_they_look_for() {
     let text = "impl A {\n    pub fn a(\n        b: u8,\n    ) {\n        c();\n    }\n\n    fn d(&self);\n}\nconst fn e() {}\n";
