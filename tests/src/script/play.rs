@@ -197,6 +197,9 @@ impl Player<'_> {
         }
         if self.run.crash_every.is_some() {
             self.crash().await?;
+            if !self.script.open_ended {
+                self.files_end().await?;
+            }
         }
         self.engine()?.flush().await?;
         match self.stage.schemas.get() {
@@ -312,14 +315,19 @@ impl Player<'_> {
         for (table, producer) in producers {
             engine.promise(&table, &producer, END).await?;
         }
-        if !self.script.files.is_empty() {
-            let ended = |e: &Engine| {
-                let status = e.status();
-                status.pipelines.iter().filter(|p| !p.name.ends_with("__rejected")).all(|p| p.watermark == END)
-            };
-            self.wait_until(ended).await?;
+        self.files_end().await
+    }
+
+    /// Waits until the files are read: a flush waits for the log alone.
+    async fn files_end(&self) -> Result<(), Stop> {
+        if self.script.files.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let ended = |e: &Engine| {
+            let status = e.status();
+            status.pipelines.iter().filter(|p| !p.name.ends_with("__rejected")).all(|p| p.watermark == END)
+        };
+        self.wait_until(ended).await
     }
 
     fn acts(&self) -> Result<Vec<Act>, Stop> {
