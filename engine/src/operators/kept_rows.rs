@@ -181,6 +181,8 @@ pub struct KeptRows {
     keeping: Keeping,
     codec: Codec,
     partitions: Partitions<Kept>,
+    /// Bytes of all partitions, kept up to date: they are asked for every few batches.
+    bytes: usize,
     expiry: Expiry,
 }
 
@@ -190,6 +192,7 @@ impl KeptRows {
         Ok(Self {
             codec: Codec::new(keeping.input.clone(), keeping.order.clone())?,
             partitions: Partitions::new(&keeping.partition_fields)?,
+            bytes: 0,
             expiry: Expiry::new(keeping.ttl),
             keeping,
         })
@@ -220,6 +223,7 @@ impl KeptRows {
         let mut touched = Vec::new();
         for (i, id) in ids.iter().enumerate() {
             let Some(slot) = self.partitions.slot(*id) else { continue };
+            let bytes_before = slot.as_ref().map_or(0, Kept::size);
             let kept = slot.get_or_insert_with(Kept::new);
             let time = rows.time.value(i);
             let now = rows.row_watermark.as_ref().map_or(time, |w| time.max(w.value(i)));
@@ -227,19 +231,21 @@ impl KeptRows {
             let expired = self.expiry.is_expired(kept.newest, now);
             kept.newest = kept.newest.max(now);
             kept.unsaved = true;
-            let Some((_, payload)) = candidate else { continue };
-            if kept.before.is_none() {
-                kept.before = Some(kept.best.clone());
-                touched.push(*id);
+            if let Some((_, payload)) = candidate {
+                if kept.before.is_none() {
+                    kept.before = Some(kept.best.clone());
+                    touched.push(*id);
+                }
+                if expired {
+                    kept.clear();
+                }
+                let row = Codec::row(keys.get(i), payload);
+                match &rows.retracts {
+                    Some(r) if r.value(i) => kept.remove(row),
+                    _ => kept.insert(row, &self.keeping),
+                }
             }
-            if expired {
-                kept.clear();
-            }
-            let row = Codec::row(keys.get(i), payload);
-            match &rows.retracts {
-                Some(r) if r.value(i) => kept.remove(row),
-                _ => kept.insert(row, &self.keeping),
-            }
+            self.bytes = self.bytes + kept.size() - bytes_before;
         }
         Ok(self.changes(touched))
     }
@@ -275,7 +281,7 @@ impl KeptRows {
     /// Hears of the watermark; returns the partitions that have expired.
     pub fn on_watermark(&mut self, watermark: Watermark) -> Result<Vec<Change>> {
         let Some(before) = self.expiry.due(watermark) else { return Ok(Vec::new()) };
-        let gone = self.partitions.remove_where(|kept| kept.newest < before)?;
+        let gone = self.remove_where(|kept| kept.newest < before)?;
         let gone = gone.into_iter().filter(|kept| !kept.best.is_empty());
         let timed = self.keeping.timed;
         let change = |kept: Kept| {
@@ -301,7 +307,7 @@ impl KeptRows {
         }
         let batch = self.state(&saved)?;
         self.partitions.values_mut().for_each(|k| k.unsaved = false);
-        self.partitions.remove_where(|k| k.best.is_empty())?;
+        self.remove_where(|k| k.best.is_empty())?;
         Ok(match all {
             true => StateChange::Replace(vec![batch]),
             false => StateChange::Append { batches: vec![batch], needed_until: i64::MAX },
@@ -349,12 +355,19 @@ impl KeptRows {
                 (0..counts.value(i)).for_each(|_| kept.insert(row.clone(), &self.keeping));
             }
         }
-        self.partitions.remove_where(|k| k.best.is_empty() || k.newest < swept)?;
+        self.bytes = self.partitions.values().map(Kept::size).sum();
+        self.remove_where(|k| k.best.is_empty() || k.newest < swept)?;
         Ok(())
+    }
+
+    fn remove_where(&mut self, dead: impl Fn(&Kept) -> bool) -> Result<Vec<Kept>> {
+        let gone = self.partitions.remove_where(dead)?;
+        self.bytes -= gone.iter().map(Kept::size).sum::<usize>();
+        Ok(gone)
     }
 
     /// Bytes of state, roughly.
     pub fn state_bytes(&self) -> usize {
-        self.partitions.size() + self.partitions.values().map(Kept::size).sum::<usize>()
+        self.partitions.size() + self.bytes
     }
 }

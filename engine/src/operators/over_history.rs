@@ -50,12 +50,23 @@ struct History {
     unsaved: bool,
 }
 
+impl History {
+    fn size(&self) -> usize {
+        // Rows of a partition are alike: the first stands for all.
+        let row = self.rows.first().map_or(0, StoredRow::size) + size_of::<i64>();
+        let states = self.totals.states.iter().flatten().map(ScalarValue::size).sum::<usize>();
+        size_of::<Self>() + row * self.rows.len() + states
+    }
+}
+
 /// The histories of all partitions.
 pub struct Histories {
     partition: Vec<Arc<dyn PhysicalExpr>>,
     codec: Codec,
     reach: Reach,
     partitions: Partitions<History>,
+    /// Bytes of all partitions, kept up to date: they are asked for every few batches.
+    bytes: usize,
     expiry: Expiry,
 }
 
@@ -75,6 +86,7 @@ impl Histories {
             codec: Codec::new(spec.input.clone(), Vec::new())?,
             reach,
             partitions: Partitions::new(&spec.partition_fields)?,
+            bytes: 0,
             expiry: Expiry::new(ttl),
         })
     }
@@ -171,6 +183,7 @@ impl Histories {
         for (span, totals) in spans.iter().zip(totals) {
             let own = needed(span);
             let Some(slot) = self.partitions.slot(span.id) else { continue };
+            let bytes_before = slot.as_ref().map_or(0, History::size);
             if span.anew {
                 *slot = None;
             }
@@ -187,6 +200,7 @@ impl Histories {
             let drop = by_rows.min(by_time.unwrap_or(by_rows));
             history.rows.drain(..drop);
             history.times.drain(..drop);
+            self.bytes = self.bytes + history.size() - bytes_before;
         }
         Ok(())
     }
@@ -194,8 +208,14 @@ impl Histories {
     /// Forgets the partitions that have been without a row too long.
     pub fn expire(&mut self, watermark: Watermark) -> Result<()> {
         if let Some(before) = self.expiry.due(watermark) {
-            self.partitions.remove_where(|h| h.newest < before)?;
+            self.remove_where(|h| h.newest < before)?;
         }
+        Ok(())
+    }
+
+    fn remove_where(&mut self, dead: impl Fn(&History) -> bool) -> Result<()> {
+        let gone = self.partitions.remove_where(dead)?;
+        self.bytes -= gone.iter().map(History::size).sum::<usize>();
         Ok(())
     }
 
@@ -266,20 +286,13 @@ impl Histories {
     /// All batches have been taken back.
     pub fn restored(&mut self, watermark: Watermark) -> Result<()> {
         let swept = self.expiry.restore(watermark).unwrap_or(i64::MIN);
-        self.partitions.remove_where(|h| h.newest < swept)?;
-        Ok(())
+        self.bytes = self.partitions.values().map(History::size).sum();
+        self.remove_where(|h| h.newest < swept)
     }
 
     /// Bytes of state, roughly.
     pub fn state_bytes(&self) -> usize {
-        let of = |h: &History| {
-            // Rows of a partition are alike: the first stands for all.
-            let row = h.rows.first().map_or(0, StoredRow::size) + size_of::<i64>();
-            size_of::<History>()
-                + row * h.rows.len()
-                + h.totals.states.iter().flatten().map(ScalarValue::size).sum::<usize>()
-        };
-        self.partitions.size() + self.partitions.values().map(of).sum::<usize>()
+        self.partitions.size() + self.bytes
     }
 }
 
