@@ -15,5 +15,6 @@ mod time_bucket;
 mod views;
 
 pub use error::query_error;
-pub use query::{Batch, Described, Dress, Functions, QueryLimits, QueryResult};
+pub use parameters::Described;
+pub use query::{Batch, Dress, Functions, QueryLimits, QueryResult};
 pub use rollup::{ROLLUP_DAYS_AT_ONCE, ROLLUP_RUNS, Rollup, RollupRun};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Value, visit_expressions_mut};
@@ -11,6 +12,37 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::error::{Error, Result, SqlError};
+
+/// Numbers of placeholders go so far: PostgreSQL's protocol counts them in 16 bits.
+const NUMBER_MAX: usize = 65_535;
+
+/// What a query will answer, before it runs.
+#[derive(Debug)]
+pub struct Described {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The placeholders with their types, where the query tells them.
+    pub parameters: BTreeMap<String, Option<DataType>>,
+}
+
+impl Described {
+    /// The types of `$1`, `$2`, ... up to the greatest number that the query names.
+    ///
+    /// Errors: `Query` when that is above 65,535.
+    pub fn numbered(&self) -> Result<Vec<Option<DataType>>> {
+        let count = self.parameters.keys().filter_map(|name| name.strip_prefix('$')?.parse::<usize>().ok()).max();
+        let count = count.unwrap_or(0);
+        if count > NUMBER_MAX {
+            return Err(SqlError {
+                message: format!("the placeholder ${count} has too great a number"),
+                fix: Some(format!("number placeholders from $1 on, up to ${NUMBER_MAX}")),
+                ..SqlError::default()
+            }
+            .into());
+        }
+        Ok((1..=count).map(|n| self.parameters.get(&format!("${n}")).cloned().flatten()).collect())
+    }
+}
 
 /// Replaces every placeholder of the statement by its value.
 ///
@@ -104,5 +136,27 @@ fn timestamp(name: &str, value: &ScalarValue) -> Result<String> {
             Ok(format!("CAST('{shown}' AS TIMESTAMP)"))
         }
         _ => Err(Error::sql(format!("parameter {name} is out of the range of a timestamp"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    #[test]
+    fn types_stand_at_their_numbers_and_a_great_number_is_refused() {
+        let of = |names: &[&str]| Described {
+            schema: Arc::new(Schema::empty()),
+            parameters: names.iter().map(|n| (n.to_string(), Some(DataType::Int64))).collect(),
+        };
+        let numbered = of(&["$3", "$1", "$from"]).numbered().unwrap();
+        assert_eq!(numbered, [Some(DataType::Int64), None, Some(DataType::Int64)]);
+        let error = of(&["$4000000000"]).numbered().unwrap_err().to_string();
+        assert!(error.contains("the placeholder $4000000000 has too great a number"), "{error}");
+        assert!(error.contains("fix: number placeholders from $1 on, up to $65535"), "{error}");
     }
 }

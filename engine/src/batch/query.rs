@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
@@ -27,6 +27,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::catalog::{CATALOG, LakeCatalog, LakeStores, SCHEMA};
 use super::error::{closest, ended, memory_error, query_error, timeout_error};
+use super::parameters::Described;
 use super::time_bucket::TimeBucket;
 use super::views::Views;
 use super::{growth, guard, parameters};
@@ -89,15 +90,6 @@ pub struct Functions {
 
 /// What a face of another dialect does to the session of each of its queries: adds a system catalogue and its functions.
 pub type Dress = Arc<dyn Fn(&SessionContext) -> std::result::Result<(), DataFusionError> + Send + Sync>;
-
-/// What a query will answer, before it runs.
-#[derive(Debug)]
-pub struct Described {
-    /// The columns.
-    pub schema: SchemaRef,
-    /// The placeholders `$1`, `$2`, ... with their types, where the query tells them.
-    pub parameters: BTreeMap<String, Option<DataType>>,
-}
 
 /// Runs queries and rollups. Cheap to clone.
 ///

@@ -190,12 +190,10 @@ impl FlightSqlService for FlightSql {
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let prepared = Prepared::new(placeholder::numbered(&query.query));
         let described = self.batch.describe(&prepared.sql, &BTreeMap::new(), &self.limits).await.map_err(told)?;
-        let number = |name: &String| name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
-        let count = described.parameters.keys().map(number).max().unwrap_or(0);
-        let parameters = (1..=count).map(|number| {
-            let known = described.parameters.get(&format!("${number}")).cloned().flatten();
+        let field = |(number, known): (usize, Option<DataType>)| {
             Field::new(number.to_string(), known.unwrap_or(DataType::Null), true)
-        });
+        };
+        let parameters = (1..).zip(described.numbered().map_err(told)?).map(field);
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: prepared.handle(),
             dataset_schema: ipc(&plain(&described.schema))?,

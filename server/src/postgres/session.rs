@@ -91,9 +91,8 @@ impl Session {
             None => {
                 let described = self.batch.describe(&statement.text, &BTreeMap::new(), &self.limits).await;
                 let described = described.map_err(|e| error::of(e, &sql))?;
-                let count = described.parameters.keys().filter_map(|name| name.get(1..)?.parse::<usize>().ok()).max();
-                let parameters = (1..=count.unwrap_or(0)).map(|number| {
-                    let known = described.parameters.get(&format!("${number}")).cloned().flatten();
+                let numbered = described.numbered().map_err(|e| error::of(e, &sql))?;
+                let parameters = (1..).zip(numbered).map(|(number, known)| {
                     let known = known.and_then(|t| into_pg_type(&t).ok()).filter(|t| *t != Type::UNKNOWN);
                     let count = counts_rows(&statement.text, number);
                     known.unwrap_or(if count { Type::INT8 } else { Type::TEXT })
