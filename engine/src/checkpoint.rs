@@ -415,8 +415,15 @@ impl Manifest {
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = &StateFile> {
-        let stages = self.pipelines.values().flat_map(|p| &p.stages).flat_map(|s| &s.files);
-        stages.chain(self.pipelines.values().flat_map(|p| &p.lookups).flat_map(|l| &l.files))
+        self.files_by_pipeline().map(|(_, file)| file)
+    }
+
+    /// Every file of state with its pipeline.
+    fn files_by_pipeline(&self) -> impl Iterator<Item = (&str, &StateFile)> {
+        self.pipelines.iter().flat_map(|(name, p)| {
+            let files = p.stages.iter().flat_map(|s| &s.files).chain(p.lookups.iter().flat_map(|l| &l.files));
+            files.map(|file| (name.as_str(), file))
+        })
     }
 }
 

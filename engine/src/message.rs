@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatchOptions;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute::{filter, filter_record_batch, take};
-use arrow::datatypes::{Int64Type, TimestampNanosecondType};
+use arrow::compute::{concat_batches, filter, filter_record_batch, take};
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
@@ -79,6 +79,23 @@ impl Rows {
                 None => None,
             },
         })
+    }
+
+    /// Several in their order as one, that cannot be late.
+    pub fn concat(schema: &SchemaRef, all: &[Self]) -> Result<Self> {
+        if let [one] = all {
+            return Ok(Self { row_watermark: None, ..one.clone() });
+        }
+        let batch = concat_batches(schema, all.iter().map(|r| &r.batch))?;
+        let time: Vec<i64> = all.iter().flat_map(|r| r.time.values()).copied().collect();
+        let retracts = all.iter().any(|r| r.retracts.is_some());
+        let retracts = retracts.then(|| all.iter().flat_map(Self::signs).map(Some).collect());
+        Ok(Self { retracts, ..Self::new(batch, time.into()) })
+    }
+
+    /// Whether each row takes back another.
+    pub fn signs(&self) -> impl Iterator<Item = bool> {
+        (0..self.len()).map(|i| self.retracts.as_ref().is_some_and(|r| r.value(i)))
     }
 
     /// `length` rows from `offset`, without a copy.

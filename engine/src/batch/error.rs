@@ -56,21 +56,6 @@ pub(super) fn ended(e: JoinError) -> Error {
 
 /// The name with the fewest edits from `wanted`, if they are few.
 pub(super) fn closest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a String> {
-    let (distance, name) = names.iter().map(|n| (edits(wanted, n), n)).min()?;
+    let (distance, name) = names.iter().map(|n| (strsim::levenshtein(wanted, n), n)).min()?;
     (distance <= wanted.chars().count() / 3 + 1).then_some(name)
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((y, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            let left = next.last().copied().unwrap_or(0);
-            next.push((diagonal + usize::from(x != *y)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }

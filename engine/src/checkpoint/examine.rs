@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Checkpoints, Manifest, PipelineState, SET_ASIDE, StateFile, text_of};
+use super::{Checkpoints, Manifest, PipelineState, SET_ASIDE, text_of};
 use crate::error::{Error, Result};
 use crate::fs::write_atomic;
 use crate::log::keep_copy;
@@ -31,16 +31,6 @@ pub struct CheckpointReport {
     pub usable: Option<Manifest>,
     /// Where none is whole: pipelines whose state must be set aside, or has been, so that the rest can go on.
     pub set_aside: Vec<String>,
-}
-
-impl Manifest {
-    /// Every file of state with its pipeline.
-    fn files_by_pipeline(&self) -> impl Iterator<Item = (&str, &StateFile)> {
-        self.pipelines.iter().flat_map(|(name, p)| {
-            let files = p.stages.iter().flat_map(|s| &s.files).chain(p.lookups.iter().flat_map(|l| &l.files));
-            files.map(|file| (name.as_str(), file))
-        })
-    }
 }
 
 impl Checkpoints {

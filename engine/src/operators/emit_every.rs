@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array};
-use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_plan::aggregates::group_values::new_group_values;
@@ -81,18 +80,7 @@ impl Holding {
     /// All that is held as one batch.
     fn together(&mut self) -> Result<Option<Rows>> {
         let held = std::mem::take(&mut self.held);
-        if held.len() < 2 {
-            return Ok(held.into_iter().next());
-        }
-        let batch = concat_batches(&self.spec.schema, held.iter().map(|r| &r.batch))?;
-        let times: Vec<&dyn arrow::array::Array> = held.iter().map(|r| &r.time as &dyn arrow::array::Array).collect();
-        let retracts: BooleanArray = held.iter().flat_map(signs).map(Some).collect();
-        Ok(Some(Rows {
-            batch,
-            time: concat(&times)?.as_primitive::<Int64Type>().clone(),
-            row_watermark: None,
-            retracts: Some(retracts),
-        }))
+        if held.is_empty() { Ok(None) } else { Rows::concat(&self.spec.schema, &held).map(Some) }
     }
 
     /// What changes add up to: one row taken back and one given, at most, for each key.
@@ -107,7 +95,7 @@ impl Holding {
             table.intern(keys, &mut groups)?;
         }
         let mut nets = vec![Net::default(); groups.iter().max().map_or(0, |g| g + 1)];
-        for (row, (group, retracts)) in (0_u32..).zip(groups.iter().zip(signs(rows))) {
+        for (row, (group, retracts)) in (0_u32..).zip(groups.iter().zip(rows.signs())) {
             let Some(net) = nets.get_mut(*group) else { continue };
             if !net.seen && retracts {
                 net.before = Some(row);
@@ -155,16 +143,11 @@ impl Holding {
             Arc::new(Field::new("retracts", DataType::Boolean, false)),
         ];
         fields.extend(self.spec.schema.fields().iter().cloned());
-        let retracts: BooleanArray = signs(rows).map(Some).collect();
+        let retracts: BooleanArray = rows.signs().map(Some).collect();
         let mut columns: Vec<ArrayRef> = vec![Arc::new(rows.time.clone()), Arc::new(retracts)];
         columns.extend(rows.batch.columns().iter().cloned());
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
-}
-
-/// Whether each row takes back another.
-fn signs(rows: &Rows) -> impl Iterator<Item = bool> {
-    (0..rows.len()).map(|i| rows.retracts.as_ref().is_some_and(|r| r.value(i)))
 }
 
 impl Operator for Holding {

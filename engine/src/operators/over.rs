@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt64Array};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
@@ -168,7 +167,7 @@ impl Waiting {
         }
         self.count = 0;
         waiting.into_iter().for_each(|rows| self.wait(rows));
-        if ready.is_empty() { Ok(None) } else { Ok(Some(together(&self.spec.input, &ready)?)) }
+        if ready.is_empty() { Ok(None) } else { Ok(Some(Rows::concat(&self.spec.input, &ready)?)) }
     }
 
     /// Drops rows that can no longer be among the first of their partition.
@@ -178,7 +177,7 @@ impl Waiting {
             return Ok(());
         }
         let all: Vec<Rows> = std::mem::take(&mut self.rows).into_iter().map(|w| w.rows).collect();
-        let all = together(&self.spec.input, &all)?;
+        let all = Rows::concat(&self.spec.input, &all)?;
         let sorted = Sorted::new(&all, true, &self.spec.partition, &self.spec.order)?;
         let first = sorted.spans.iter().flat_map(|span| span.clone().take(limit));
         let mut kept: Vec<u32> = first.filter_map(|i| sorted.indices.values().get(i).copied()).collect();
@@ -216,16 +215,6 @@ impl Waiting {
         out.batches.push(rows.filter(&first)?);
         Ok(())
     }
-}
-
-/// Batches as one.
-pub(super) fn together(schema: &SchemaRef, all: &[Rows]) -> Result<Rows> {
-    if let [one] = all {
-        return Ok(Rows { row_watermark: None, ..one.clone() });
-    }
-    let batch = concat_batches(schema, all.iter().map(|r| &r.batch))?;
-    let time: Vec<i64> = all.iter().flat_map(|r| r.time.values()).copied().collect();
-    Ok(Rows::new(batch, time.into()))
 }
 
 /// Splits off the rows behind the watermark at their own place.

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalSortExpr;
 
-use super::over::{tag, together, untag};
+use super::over::{tag, untag};
 use super::over_functions::Sorted;
 use super::spec::{Properties, Spec};
 use super::stored_rows::{Codec, StoredRow};
@@ -86,7 +86,7 @@ struct Growing {
 impl Growing {
     /// The rows at the first places, in order.
     fn first(&mut self, places: Range<usize>) -> Result<Rows> {
-        let all = together(&self.sort.schema, &std::mem::take(&mut self.rows))?;
+        let all = Rows::concat(&self.sort.schema, &std::mem::take(&mut self.rows))?;
         let sorted = Sorted::new(&all, false, &[], &self.sort.order)?;
         let end = places.end.min(all.len());
         let start = places.start.min(end);

@@ -443,31 +443,16 @@ pub fn find_table<S: Sink>(sink: &S, name: &str) -> Result<TableInfo> {
         );
         return Err(Error::event("NOT_INGEST", message));
     }
+    // A client's name may be of any length.
+    let shown: String = name.chars().take(100).collect();
     let mut names: Vec<(usize, String)> = (sink.tables().into_iter().filter(|table| table.connector == "ingest"))
-        .map(|table| (distance(name, &table.name), table.name))
+        .map(|table| (strsim::levenshtein(&shown, &table.name), table.name))
         .collect();
     names.sort();
     let near: Vec<String> = names.into_iter().take(3).map(|(_, name)| name).collect();
-    let shown: String = name.chars().take(100).collect();
     let message = match near.as_slice() {
         [] => format!("there is no table '{shown}', nor any with connector = 'ingest'; declare it in SQL"),
         near => format!("there is no table '{shown}'; nearest with connector = 'ingest': {}", near.join(", ")),
     };
     Err(Error::event("UNKNOWN_TABLE", message))
-}
-
-/// Edits between two names (Levenshtein), of the first 100 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(100).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(100).enumerate() {
-        let mut next = vec![i + 1];
-        for (y, pair) in b.iter().zip(row.windows(2)) {
-            let [diagonal, above] = pair else { continue };
-            let left = next.last().copied().unwrap_or(0);
-            next.push((diagonal + usize::from(x != *y)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -16,6 +16,8 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::keys;
+
 use super::messages::{
     Any, AnyValue, Buckets, ExportLogs, ExportMetrics, ExportTraces, KeyValue, LogRecord, Metric, Resource, Span,
 };
@@ -359,5 +361,5 @@ fn shown(unix_nano: u64) -> Option<String> {
 }
 
 fn hex(bytes: &[u8]) -> Option<String> {
-    (!bytes.is_empty()).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    (!bytes.is_empty()).then(|| keys::hex(bytes))
 }
