@@ -13,6 +13,7 @@ pub mod sources;
 pub mod streams;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use millstream::engine::{RunOptions, RunSummary, run_file};
 
@@ -29,6 +30,20 @@ pub fn data() -> Option<PathBuf> {
     }
     eprintln!("left out: {} is not there", dir.display());
     None
+}
+
+/// Opens a data directory that this process had open before. Another test's process inherits the lock between its fork and
+/// its exec, so for a moment it seems to be held still.
+pub async fn reopened<T>(open: impl AsyncFn() -> millstream::Result<T>) -> millstream::Result<T> {
+    for _ in 0..100 {
+        match open().await {
+            Err(e) if e.to_string().contains("in use by another process") => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            opened => return opened,
+        }
+    }
+    open().await
 }
 
 /// A table as text, one vector a row.

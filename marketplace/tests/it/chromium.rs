@@ -1,11 +1,11 @@
 //! A real browser, Debian's Chromium, driven by WebDriver as a person uses it: it looks for words, clicks, types, chooses files.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+pub use crate::webdriver::Browser;
 
 /// What a page must not have, for people who read by ear, by keyboard, or in bad light. Gives what is wrong.
 const ACCESSIBLE: &str = r#"
@@ -48,83 +48,11 @@ pub enum Look {
     Phone,
 }
 
-/// A driver and its port. It wants one port for both versions of IP, and ends where another has one of them: the next finds one.
-fn driver() -> (Child, String) {
-    let said = "started successfully on port ";
-    for _ in 0..10 {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is installed: `make system` does it");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map(|line| line.unwrap());
-        if let Some(line) = lines.find(|line| line.contains(said)) {
-            return (driver, line.split(said).nth(1).unwrap().trim_end_matches('.').to_string());
-        }
-        driver.wait().unwrap();
-    }
-    panic!("chromedriver ends at once, ten times");
-}
-
-/// One browser window.
-pub struct Browser {
-    driver: Child,
-    client: reqwest::Client,
-    session: String,
-    _profile: tempfile::TempDir,
-}
-
 impl Browser {
     pub async fn open() -> Self {
-        let (driver, port) = driver();
-        let profile = tempfile::tempdir().unwrap();
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-            "--hide-scrollbars",
-            &format!("--user-data-dir={}", profile.path().display()),
-        ];
-        let capabilities = json!({ "capabilities": { "alwaysMatch": {
-            "goog:chromeOptions": { "args": arguments },
-            "goog:loggingPrefs": { "browser": "ALL" },
-        } } });
-        let client = reqwest::Client::new();
-        let root = format!("http://127.0.0.1:{port}/session");
-        let mut browser = Self { driver, client, session: root.clone(), _profile: profile };
-        let made = browser.post("", capabilities).await;
-        let id = made["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {made}"));
-        browser.session = format!("{root}/{id}");
+        let browser = Self::start().await;
         browser.look(Look::Light).await;
         browser
-    }
-
-    async fn try_post(&self, path: &str, body: &Value) -> Value {
-        let request = self.client.post(format!("{}{path}", self.session)).body(body.to_string());
-        let text = request.send().await.unwrap().text().await.unwrap();
-        serde_json::from_str::<Value>(&text).unwrap()["value"].clone()
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Value {
-        let answer = self.try_post(path, &body).await;
-        assert!(answer["error"].is_null(), "{path} {body}: {answer}");
-        answer
-    }
-
-    pub async fn go(&self, url: &str) {
-        self.post("/url", json!({ "url": url })).await;
-    }
-
-    /// Runs a script in the page and gives what it returns.
-    pub async fn run(&self, script: &str) -> Value {
-        self.post("/execute/sync", json!({ "script": script, "args": [] })).await
     }
 
     pub async fn url(&self) -> String {
@@ -135,21 +63,10 @@ impl Browser {
         self.run("return document.body.innerText").await.as_str().unwrap().to_string()
     }
 
-    /// Waits until the page shows these words; loads it again where `reload` says that it changes by itself.
+    /// Waits until the page shows these words; loads it again where `reload` says that it does not change by itself.
     async fn waits_for(&self, words: &str, reload: bool) {
-        let (started, script) =
-            (Instant::now(), json!({ "script": "return document.body?.innerText ?? ''", "args": [] }));
-        loop {
-            let answer = self.try_post("/execute/sync", &script).await;
-            let text = answer.as_str().unwrap_or_default().to_string();
-            if text.contains(words) {
-                return;
-            }
-            assert!(started.elapsed() < Duration::from_secs(30), "the page never shows {words:?}: {text}");
-            if reload {
-                self.post("/refresh", json!({})).await;
-            }
-        }
+        let shows = |text: &Value| text.as_str().is_some_and(|text| text.contains(words));
+        self.until("return document.body?.innerText ?? ''", reload, words, shows).await;
     }
 
     pub async fn sees(&self, words: &str) {
@@ -208,12 +125,6 @@ impl Browser {
         self.post("/actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] })).await;
     }
 
-    /// What the console holds since the last look.
-    pub async fn complaints(&self) -> Vec<String> {
-        let log = self.post("/se/log", json!({ "type": "browser" })).await;
-        log.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_string()).collect()
-    }
-
     async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.post("/goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await
     }
@@ -231,8 +142,7 @@ impl Browser {
     pub async fn wrong(&self) -> Vec<String> {
         let texts = |all: Value| all.as_array().unwrap().iter().map(|t| t.as_str().unwrap().to_string()).collect();
         let mut wrong: Vec<String> = texts(self.run(ACCESSIBLE).await);
-        let over = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-        let over = self.run(over).await;
+        let over = self.overflow().await;
         if over != 0 {
             wrong.push(format!("{over} pixels wider than its window"));
         }
@@ -249,19 +159,5 @@ impl Browser {
         let taken = self.devtools("Page.captureScreenshot", whole).await;
         let bytes = millstream_marketplace::secret::unbase64(taken["data"].as_str().unwrap()).unwrap();
         std::fs::write(Path::new(&dir).join(format!("{name}.png")), bytes).unwrap();
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // The driver takes its browser with it when its session ends; a kill would leave it behind.
-        let session = self.session.clone();
-        let ended = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let _ = runtime.block_on(async { reqwest::Client::new().delete(session).send().await });
-        });
-        let _ = ended.join();
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
     }
 }

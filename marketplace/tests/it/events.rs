@@ -14,6 +14,7 @@ use millstream_marketplace::db::Db;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::mail_server::free_port;
 use crate::market::{Market, Person};
 
 const PEOPLE: usize = 4;
@@ -22,10 +23,6 @@ const PEOPLE: usize = 4;
 fn millstream() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_BIN_EXE_marketplace")).parent().unwrap();
     Some(folder.join("millstream")).filter(|p| p.exists())
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 struct Program {

@@ -1,64 +1,14 @@
 //! Letters, to a real mail server: aiosmtpd, which keeps each as a file.
 
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use millstream_marketplace::accounts::Role;
 use millstream_marketplace::config;
 use millstream_marketplace::mail::Mailer;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::mail_server::{MailServer, free_port};
 use crate::market::{Market, Person, manifest, package};
 use crate::on_both;
-
-struct MailServer {
-    process: Child,
-    dir: PathBuf,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl MailServer {
-    fn start(dir: &Path, port: u16) -> Self {
-        // A Maildir that is not there yet is made whole.
-        let dir = dir.join("letters");
-        let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-        let python = std::env::var_os("MILLSTREAM_PYTHON").map_or(venv, PathBuf::from);
-        assert!(python.exists(), "{} is not there: run `make test`, which installs it", python.display());
-        let process = Command::new(python)
-            .args(["-m", "aiosmtpd", "-n", "-l", &format!("127.0.0.1:{port}"), "-c", "aiosmtpd.handlers.Mailbox"])
-            .arg(&dir)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(30), "the mail server listens");
-            std::thread::yield_now();
-        }
-        Self { process, dir }
-    }
-
-    fn letters(&self) -> Vec<String> {
-        let files = std::fs::read_dir(self.dir.join("new")).into_iter().flatten().map(|f| f.unwrap().path());
-        let mut letters: Vec<String> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
-        letters.sort();
-        letters
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn mailer(port: u16) -> Mailer {
     let from = "Market <market@example.org>".to_string();
@@ -86,7 +36,7 @@ on_both! {
         let (a, b) = tokio::join!(one.carry(&market.app), two.carry(&market.app));
         assert_eq!(a.unwrap() + b.unwrap(), 1);
         assert_eq!(one.carry(&market.app).await.unwrap(), 0);
-        let letters = server.letters();
+        let letters = server.mails();
         assert_eq!(letters.len(), 1);
         let (head, body) = letters[0].split_once("\n\n").unwrap();
         assert!(head.contains("Subject: acme/linter 1.0.0: refused"), "{head}");
@@ -104,7 +54,7 @@ on_both! {
         assert_eq!(mailer.carry(&market.app).await.unwrap(), 0, "not before half a minute");
         market.clock.advance(30_000);
         assert_eq!(mailer.carry(&market.app).await.unwrap(), 1);
-        assert!(server.letters()[0].contains("is published:"), "{}", server.letters()[0]);
+        assert!(server.mails()[0].contains("is published:"), "{}", server.mails()[0]);
         drop(server);
         market.person("ada").await;
         let mut tx = market.app.db.begin().await.unwrap();

@@ -23,6 +23,11 @@ mod search;
 mod speed;
 mod stripe;
 
+#[path = "../../../tests/shared/mail_server.rs"]
+mod mail_server;
+#[path = "../../../tests/shared/webdriver.rs"]
+mod webdriver;
+
 /// The same test on both databases.
 #[macro_export]
 macro_rules! on_both {

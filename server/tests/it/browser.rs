@@ -2,98 +2,19 @@
 //!
 //! `MILLSTREAM_SCREENSHOTS=DIR` keeps a picture of each page in light, dark and at a phone's width.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-
+use base64::prelude::{BASE64_STANDARD, Engine};
 use millstream_server::generate::Shape;
 use millstream_server::range::show_day;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::http::{Running, agent_event};
 use crate::metrics::Asked;
-
-/// One browser window.
-struct Browser {
-    driver: Child,
-    client: reqwest::Client,
-    session: String,
-    _profile: tempfile::TempDir,
-}
+use crate::webdriver::Browser;
 
 impl Browser {
-    async fn open() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver is installed: `make system` does it");
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map(|line| line.unwrap());
-        let said = "started successfully on port ";
-        let line = lines.into_iter().find(|line| line.contains(said)).expect("chromedriver tells its port");
-        let port = line.split(said).nth(1).unwrap().trim_end_matches('.').to_string();
-        let profile = tempfile::tempdir().unwrap();
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-            "--hide-scrollbars",
-            &format!("--user-data-dir={}", profile.path().display()),
-        ];
-        let capabilities = json!({ "capabilities": { "alwaysMatch": {
-            "goog:chromeOptions": { "args": arguments },
-            "goog:loggingPrefs": { "browser": "ALL" },
-        } } });
-        let client = reqwest::Client::new();
-        let root = format!("http://127.0.0.1:{port}/session");
-        let mut browser = Self { driver, client, session: root.clone(), _profile: profile };
-        let made = browser.post("", capabilities).await;
-        browser.session =
-            format!("{root}/{}", made["sessionId"].as_str().unwrap_or_else(|| panic!("no session: {made}")));
-        browser
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Value {
-        let request = self.client.post(format!("{}{path}", self.session)).body(body.to_string());
-        let text = request.send().await.unwrap().text().await.unwrap();
-        let answer: Value = serde_json::from_str(&text).unwrap();
-        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
-        answer["value"].clone()
-    }
-
-    async fn go(&self, url: &str) {
-        self.post("/url", json!({ "url": url })).await;
-    }
-
-    /// Runs a script in the page and gives what it returns.
-    async fn run(&self, script: &str) -> Value {
-        self.post("/execute/sync", json!({ "script": script, "args": [] })).await
-    }
-
-    /// Asks the page until the expression is true; a page that is on its way to another gives no answer.
+    /// Asks the page until the expression is true.
     async fn wait(&self, expression: &str) {
-        let started = std::time::Instant::now();
-        let body = json!({ "script": format!("return !!({expression})"), "args": [] }).to_string();
-        loop {
-            let request = self.client.post(format!("{}/execute/sync", self.session)).body(body.clone());
-            let text = request.send().await.unwrap().text().await.unwrap();
-            if serde_json::from_str::<Value>(&text).unwrap()["value"] == json!(true) {
-                return;
-            }
-            assert!(started.elapsed().as_secs() < 30, "never true: {expression}; {text}");
-        }
-    }
-
-    /// What the console holds since the last look; the browser's own wish for an icon is none of ours.
-    async fn complaints(&self) -> Vec<String> {
-        let log = self.post("/se/log", json!({ "type": "browser" })).await;
-        log.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_string()).collect()
+        self.until(&format!("return !!({expression})"), false, expression, |answer| *answer == json!(true)).await;
     }
 
     async fn size(&self, width: u32, height: u32) {
@@ -102,47 +23,10 @@ impl Browser {
 
     async fn picture(&self, name: &str) {
         let Some(dir) = std::env::var_os("MILLSTREAM_SCREENSHOTS") else { return };
-        let answer =
-            self.client.get(format!("{}/screenshot", self.session)).send().await.unwrap().text().await.unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        let bytes = base64(answer["value"].as_str().unwrap());
+        let taken = self.post("/goog/cdp/execute", json!({ "cmd": "Page.captureScreenshot", "params": {} })).await;
+        let bytes = BASE64_STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
         std::fs::write(std::path::Path::new(&dir).join(format!("{name}.png")), bytes).unwrap();
     }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // The driver takes its browser with it when its session ends; a kill would leave it behind.
-        let session = self.session.clone();
-        let ended = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let _ = runtime.block_on(async { reqwest::Client::new().delete(session).send().await });
-        });
-        let _ = ended.join();
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for c in text.bytes() {
-        let value = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => continue,
-        };
-        (bits, count) = (bits << 6 | u32::from(value), count + 6);
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    bytes
 }
 
 /// Path, name of the picture, a text that a person sees.
@@ -174,7 +58,7 @@ async fn a_browser_walks_each_page_without_a_complaint() {
         .collect();
     assert_eq!(running.ingest("/api/v1/ingest/agent_events", rows.join("\n")).await.status, 200);
     running.server.engine.flush().await.unwrap();
-    let browser = Browser::open().await;
+    let browser = Browser::start().await;
     for (path, name, text) in PAGES {
         browser.size(1400, 1300).await;
         browser.go(&running.url(path)).await;
@@ -191,9 +75,7 @@ async fn a_browser_walks_each_page_without_a_complaint() {
         browser.picture(&format!("{name}-dark")).await;
         browser.run("document.querySelector('[data-theme-switch]').click()").await;
         browser.size(500, 1100).await;
-        let overflow =
-            browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
-        assert_eq!(overflow, json!(0), "{path} is wider than a phone");
+        assert_eq!(browser.overflow().await, 0, "{path} is wider than a phone");
         browser.picture(&format!("{name}-phone")).await;
         assert_eq!(browser.complaints().await, Vec::<String>::new(), "{path}");
     }
@@ -204,7 +86,7 @@ async fn a_browser_walks_each_page_without_a_complaint() {
 async fn charts_answer_to_pointer_and_keys_and_figures_are_live() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
-    let browser = Browser::open().await;
+    let browser = Browser::start().await;
     browser.size(1400, 1300).await;
     browser.go(&running.url("/pipelines")).await;
     // The server's own reading of its clock is live; rows that come now appear without a reload.
@@ -249,7 +131,7 @@ async fn every_panel_shows_a_platform_of_ninety_days() {
     let dir = tempfile::tempdir().unwrap();
     let shape = Shape { seed: 3, users: 150, first_day: 20_513, days: 90, events_per_user: 16 };
     let asked = Asked::start(dir.path(), shape).await;
-    let browser = Browser::open().await;
+    let browser = Browser::start().await;
     let (from, to) = (show_day(shape.first_day + 60), show_day(shape.first_day + 89));
     for (page, name) in [
         ("/", "overview"),
@@ -276,9 +158,7 @@ async fn every_panel_shows_a_platform_of_ninety_days() {
         browser.picture(&format!("full-{name}-dark")).await;
         browser.run("document.querySelector('[data-theme-switch]').click()").await;
         browser.size(500, 1100).await;
-        let overflow =
-            browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
-        assert_eq!(overflow, json!(0), "{page} is wider than a phone");
+        assert_eq!(browser.overflow().await, 0, "{page} is wider than a phone");
         browser.picture(&format!("full-{name}-phone")).await;
         assert_eq!(browser.complaints().await, Vec::<String>::new(), "{page}");
     }

@@ -1,47 +1,27 @@
 //! Flight SQL with its real client: the ADBC driver for Python, against a running server.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use millstream::time::ManualClock;
-use millstream_server::config::Config;
-use millstream_server::keys::Role;
-use millstream_server::range::parse_time;
-use millstream_server::serve::Server;
 use serde_json::json;
 
-struct Running {
-    server: Server,
-    analyst: String,
-    producer: String,
-}
+use crate::http::{Running, config_with};
 
 async fn start(dir: &Path, more: &str) -> Running {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = format!(
-        "checkpoint_interval = '100ms'\n[http]\nlisten = '127.0.0.1:0'\n[ingest]\nlisten = '127.0.0.1:0'\n{more}"
-    );
-    let mut config = Config::parse(&text, &root.join("millstream.toml")).unwrap();
-    config.data_dir = PathBuf::from(dir);
-    let clock = ManualClock::at(parse_time("2026-11-23T12:00:00Z").unwrap());
-    let server = Server::start(config, Arc::new(clock)).await.unwrap();
-    let analyst = server.keys.create("analyst", Role::Analyst, None).unwrap();
-    let producer = server.keys.create("producer", Role::Producer, None).unwrap();
+    let running = Running::start_with(config_with(dir, more)).await;
     let rows = json!([
         { "event_id": "e0", "event_time": "2026-11-23T10:00:30Z", "user_id": "ada", "tokens": 5, "duration_ms": 1.5 },
         { "event_id": "e1", "event_time": "2026-11-23T10:01:30Z", "user_id": "bob" },
     ]);
-    let url = format!("http://{}/api/v1/ingest/ide_events", server.http_address);
-    let answer = reqwest::Client::new().post(url).bearer_auth(&producer).body(rows.to_string()).send().await.unwrap();
-    assert!(answer.status().is_success());
-    server.engine.flush().await.unwrap();
-    Running { server, analyst, producer }
+    let answer = running.ingest("/api/v1/ingest/ide_events", rows.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    running.server.engine.flush().await.unwrap();
+    running
 }
 
 impl Running {
     /// Runs a program of the tests' Python, with `connect` defined, and gives what it prints.
-    async fn python(&self, key: &str, program: &str) -> String {
+    async fn adbc(&self, key: &str, program: &str) -> String {
         let head = r#"
 import sys, datetime, decimal
 import adbc_driver_flightsql.dbapi as flight
@@ -86,7 +66,7 @@ with connect() as connection, connection.cursor() as cursor:
         print(cursor.fetchall())
     refused(cursor.executemany, "SELECT event_id FROM raw_ide_events WHERE user_id = ?", [("ada",), ("bob",)])
 "#;
-    let printed = running.python(&running.analyst, program).await;
+    let printed = running.adbc(&running.analyst, program).await;
     let expected = "event_id: string, user_id: string, event_time: timestamp[us, tz=UTC], tokens: int64, duration_ms: double
 [{'event_id': 'e0', 'user_id': 'ada', 'tokens': 5, 'duration_ms': 1.5}, {'event_id': 'e1', 'user_id': 'bob', 'tokens': None, 'duration_ms': None}]
 [('e0',)]
@@ -116,7 +96,7 @@ with connect() as connection:
                 columns = [c["column_name"] for c in table["table_columns"]]
                 print(catalog["catalog_name"], schema["db_schema_name"], table["table_name"], table["table_type"], columns[:3])
 "#;
-    let printed = running.python(&running.analyst, program).await;
+    let printed = running.adbc(&running.analyst, program).await;
     let expected = format!(
         "Millstream {}\n['TABLE']\npyarrow.Field<tokens: int64>\nmillstream public raw_ide_events TABLE ['event_id', 'event_time', 'user_id']",
         env!("CARGO_PKG_VERSION")
@@ -147,7 +127,7 @@ def ingest():
         cursor.adbc_ingest("raw_ide_events", pyarrow.table({"event_id": ["x"]}), mode="append")
 refused(ingest)
 "#;
-    let printed = running.python(&running.analyst, program).await;
+    let printed = running.adbc(&running.analyst, program).await;
     for (line, expected) in printed.lines().zip([
         "(1,)",
         "DELETE is not allowed",
@@ -160,9 +140,9 @@ refused(ingest)
     }
     assert_eq!(printed.lines().count(), 6, "{printed}");
     let program = "refused(lambda: connect().cursor().execute('SELECT 1'))";
-    let printed = running.python(&running.producer, program).await;
+    let printed = running.adbc(&running.producer, program).await;
     assert!(printed.contains("this needs analyst or admin"), "{printed}");
-    let printed = running.python("millstream_wrong", program).await;
+    let printed = running.adbc("millstream_wrong", program).await;
     assert!(printed.to_lowercase().contains("unauthenticated"), "{printed}");
     running.server.stop().await.unwrap();
 }
@@ -184,7 +164,7 @@ with connect() as connection, connection.cursor() as cursor:
         cursor.fetchall()
     refused(forever)
 "#;
-    let printed = running.python(&running.analyst, program).await;
+    let printed = running.adbc(&running.analyst, program).await;
     let (first, second) = printed.split_once('\n').unwrap();
     assert_eq!(first, "1000000 999999000000");
     assert!(second.contains("the query took longer than 5s and was cancelled"), "{second}");

@@ -44,17 +44,30 @@ impl Answer {
 }
 
 pub fn config(dir: &Path) -> Config {
+    let mut config = config_with(dir, "");
+    config.http.request_bytes_max = 10_000;
+    config
+}
+
+/// On free ports, with `more` sections.
+pub fn config_with(dir: &Path, more: &str) -> Config {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = "checkpoint_interval = '100ms'\n[http]\nlisten = '127.0.0.1:0'\nrequest_bytes_max = 10000\n[ingest]\nlisten = '127.0.0.1:0'\n";
-    let mut config = Config::parse(text, &root.join("millstream.toml")).unwrap();
+    let text = format!(
+        "checkpoint_interval = '100ms'\n[http]\nlisten = '127.0.0.1:0'\n[ingest]\nlisten = '127.0.0.1:0'\n{more}"
+    );
+    let mut config = Config::parse(&text, &root.join("millstream.toml")).unwrap();
     config.data_dir = PathBuf::from(dir);
     config
 }
 
 impl Running {
     pub async fn start(dir: &Path) -> Self {
+        Self::start_with(config(dir)).await
+    }
+
+    pub async fn start_with(config: Config) -> Self {
         let clock = ManualClock::at(parse_time("2026-11-23T12:00:00Z").unwrap());
-        Self::of(Server::start(config(dir), Arc::new(clock)).await.unwrap())
+        Self::of(Server::start(config, Arc::new(clock)).await.unwrap())
     }
 
     pub fn of(server: Server) -> Self {

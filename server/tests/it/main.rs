@@ -15,3 +15,8 @@ mod proofs;
 mod real;
 mod sdk;
 mod sending;
+
+#[path = "../../../tests/shared/mail_server.rs"]
+mod mail_server;
+#[path = "../../../tests/shared/webdriver.rs"]
+mod webdriver;

@@ -1,44 +1,21 @@
 //! The PostgreSQL face with its real clients: psql, tokio-postgres, psycopg 3, SQLAlchemy 2, and the SQL of the Grafana panels.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use millstream::time::ManualClock;
-use millstream_server::config::Config;
-use millstream_server::keys::Role;
 use millstream_server::range::parse_time;
-use millstream_server::serve::Server;
 use serde_json::{Value, json};
 use tokio_postgres::NoTls;
 use tokio_postgres::types::Type;
 
-struct Running {
-    server: Server,
-    analyst: String,
-    producer: String,
-    port: u16,
-}
+use crate::http::{Running, config_with};
 
 async fn start(dir: &Path, more: &str) -> Running {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = format!(
-        "checkpoint_interval = '100ms'\n[http]\nlisten = '127.0.0.1:0'\n[ingest]\nlisten = '127.0.0.1:0'\n[postgres]\nlisten = '127.0.0.1:0'\n{more}"
-    );
-    let mut config = Config::parse(&text, &root.join("millstream.toml")).unwrap();
-    config.data_dir = PathBuf::from(dir);
-    let clock = ManualClock::at(parse_time("2026-11-23T12:00:00Z").unwrap());
-    let server = Server::start(config, Arc::new(clock)).await.unwrap();
-    let analyst = server.keys.create("analyst", Role::Analyst, None).unwrap();
-    let producer = server.keys.create("producer", Role::Producer, None).unwrap();
-    let port = server.postgres_address.unwrap().port();
-    let running = Running { server, analyst, producer, port };
+    let config = config_with(dir, &format!("[postgres]\nlisten = '127.0.0.1:0'\n{more}"));
+    let running = Running::start_with(config).await;
     for (table, rows) in events() {
-        let url = format!("http://{}/api/v1/ingest/{table}", running.server.http_address);
-        let body = Value::Array(rows).to_string();
-        let answer = reqwest::Client::new().post(url).bearer_auth(&running.producer).body(body).send().await.unwrap();
-        let receipt: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-        assert_eq!(receipt["rejected_rows"], 0, "{receipt}");
+        let answer = running.ingest(&format!("/api/v1/ingest/{table}"), Value::Array(rows).to_string()).await;
+        assert_eq!(answer.json()["rejected_rows"], 0, "{}", answer.text);
     }
     running.server.engine.flush().await.unwrap();
     running
@@ -102,6 +79,10 @@ async fn output(mut command: Command) -> Result<String, String> {
 }
 
 impl Running {
+    fn postgres_port(&self) -> u16 {
+        self.server.postgres_address.unwrap().port()
+    }
+
     async fn psql(&self, sql: &str) -> Result<String, String> {
         let mut command = Command::new("psql");
         command.env("PGPASSWORD", &self.analyst).env("PGSSLMODE", "prefer");
@@ -109,7 +90,7 @@ impl Running {
             "-h",
             "127.0.0.1",
             "-p",
-            &self.port.to_string(),
+            &self.postgres_port().to_string(),
             "-U",
             "me",
             "-d",
@@ -125,12 +106,13 @@ impl Running {
 
     async fn python(&self, program: &str) -> String {
         let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python"));
-        command.args(["-c", program, &self.port.to_string(), &self.analyst]);
+        command.args(["-c", program, &self.postgres_port().to_string(), &self.analyst]);
         output(command).await.unwrap_or_else(|e| panic!("{e}"))
     }
 
     async fn client(&self) -> tokio_postgres::Client {
-        let config = format!("host=127.0.0.1 port={} user=me dbname=millstream password={}", self.port, self.analyst);
+        let config =
+            format!("host=127.0.0.1 port={} user=me dbname=millstream password={}", self.postgres_port(), self.analyst);
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -206,7 +188,7 @@ async fn psql_reads_and_only_reads() {
         "-h",
         "127.0.0.1",
         "-p",
-        &running.port.to_string(),
+        &running.postgres_port().to_string(),
         "-U",
         "me",
         "-d",
@@ -240,9 +222,11 @@ async fn prepared_statements_have_types_and_parameters() {
         client.query("SELECT event_id FROM raw_ide_events ORDER BY 1 LIMIT $1", &[&1i64]).await.unwrap().len(),
         1
     );
+    let error = client.prepare("SELECT $4000000000::bigint").await.unwrap_err();
+    assert!(error.as_db_error().unwrap().message().contains("has too great a number"), "{error:?}");
     let error = client.query("DELETE FROM raw_ide_events", &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "25006");
-    running.server.keys.revoke("analyst").unwrap();
+    running.server.keys.revoke("analyst0").unwrap();
     assert!(client.query("SELECT 1", &[]).await.is_err(), "a revoked key reads nothing more");
     running.server.stop().await.unwrap();
 }
@@ -404,7 +388,8 @@ async fn tls_or_nothing_where_there_is_a_certificate() {
     let more = format!("tls_cert = '{}'\ntls_key = '{}'\n", of("server.pem"), of("server.key"));
     let running = start(dir.path(), &more).await;
     assert_eq!(running.psql("SELECT 1").await.unwrap(), "1", "psql asks for TLS by itself");
-    let config = format!("host=127.0.0.1 port={} user=me password={} sslmode=disable", running.port, running.analyst);
+    let config =
+        format!("host=127.0.0.1 port={} user=me password={} sslmode=disable", running.postgres_port(), running.analyst);
     let error = tokio_postgres::connect(&config, NoTls).await.err().unwrap();
     assert!(error.as_db_error().unwrap().message().contains("connect with sslmode=require"));
     running.server.stop().await.unwrap();

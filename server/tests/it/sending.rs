@@ -1,10 +1,7 @@
 //! Reports by the clock, to a real mail server: aiosmtpd, which keeps each mail as a file.
 
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use millstream::time::{Clock, ManualClock};
 use millstream_server::config::{Config, Reports};
@@ -13,50 +10,7 @@ use millstream_server::sending::{self, Scheduled, Sending, Smtp};
 use millstream_server::serve::Server;
 
 use crate::http::{Running, agent_event, config};
-
-struct MailServer {
-    process: Child,
-    port: u16,
-    dir: PathBuf,
-}
-
-impl MailServer {
-    fn start(dir: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // A Maildir that is not there yet is made whole.
-        let dir = dir.join("mails");
-        let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-        let python = std::env::var_os("MILLSTREAM_PYTHON").map_or(venv, PathBuf::from);
-        assert!(python.exists(), "{} is not there: run `make test`, which installs it", python.display());
-        let process = Command::new(python)
-            .args(["-m", "aiosmtpd", "-n", "-l", &format!("127.0.0.1:{port}"), "-c", "aiosmtpd.handlers.Mailbox"])
-            .arg(&dir)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(30), "the mail server listens");
-            std::thread::yield_now();
-        }
-        Self { process, port, dir }
-    }
-
-    fn mails(&self) -> Vec<String> {
-        let files = std::fs::read_dir(self.dir.join("new")).into_iter().flatten().map(|f| f.unwrap().path());
-        let mut mails: Vec<String> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
-        mails.sort();
-        mails
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use crate::mail_server::{MailServer, free_port};
 
 fn scheduled(to: &[&str]) -> Scheduled {
     Scheduled {
@@ -84,8 +38,9 @@ async fn sender(dir: &Path, smtp: Option<Smtp>, clock: Arc<ManualClock>) -> (Ser
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_is_made_when_due_kept_and_mailed_once_also_after_a_restart() {
     let (dir, mail_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mail = MailServer::start(mail_dir.path());
-    let smtp = Smtp { url: format!("smtp://127.0.0.1:{}", mail.port), from: "Reports <reports@acme.example>".into() };
+    let port = free_port();
+    let mail = MailServer::start(mail_dir.path(), port);
+    let smtp = Smtp { url: format!("smtp://127.0.0.1:{port}"), from: "Reports <reports@acme.example>".into() };
     // Sunday noon; the report is due on Monday at seven in Berlin, six in UTC.
     let clock = Arc::new(ManualClock::at(parse_time("2026-11-22T12:00:00Z").unwrap()));
     let (server, sending) = sender(dir.path(), Some(smtp.clone()), clock.clone()).await;
@@ -136,7 +91,7 @@ async fn a_report_is_made_when_due_kept_and_mailed_once_also_after_a_restart() {
 async fn what_could_not_be_sent_is_noted_and_tried_again() {
     let (dir, mail_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let clock = Arc::new(ManualClock::at(parse_time("2026-11-23T06:00:00Z").unwrap()));
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = free_port();
     let smtp = |port| Smtp { url: format!("smtp://127.0.0.1:{port}"), from: "reports@acme.example".into() };
     let (server, mut sending) = sender(dir.path(), Some(smtp(closed)), clock.clone()).await;
     assert_eq!(sending.go().await, 1);
@@ -145,8 +100,9 @@ async fn what_could_not_be_sent_is_noted_and_tried_again() {
     assert!(error.contains("the mail server did not take the mail to ada@example.com"), "{error}");
     assert!(!kept[0].files.is_empty(), "the report itself is kept");
     assert_eq!(sending.go().await, 0, "not at once");
-    let mail = MailServer::start(mail_dir.path());
-    sending.config.smtp = Some(smtp(mail.port));
+    let port = free_port();
+    let mail = MailServer::start(mail_dir.path(), port);
+    sending.config.smtp = Some(smtp(port));
     clock.set(parse_time("2026-11-23T06:10:00Z").unwrap());
     assert_eq!(sending.go().await, 1);
     assert_eq!(mail.mails().len(), 2);

@@ -229,17 +229,7 @@ impl Player<'_> {
             clock: std::sync::Arc::new(self.clock.clone()),
             ..Options::new(self.dir.path().join("data"))
         };
-        // Another test's process inherits the lock between its fork and its exec: a crashed engine seems to hold it still.
-        let mut tries = 0;
-        let engine = loop {
-            match Engine::open(options.clone()).await {
-                Err(e) if tries < 100 && e.to_string().contains("in use by another process") => {
-                    tries += 1;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                opened => break opened?,
-            }
-        };
+        let engine = crate::reopened(async || Engine::open(options.clone()).await).await?;
         let sql = self.script.sql.replace("$dir", &self.dir.path().display().to_string());
         engine.execute(&sql, &self.script.name).await?;
         engine.start().await?;

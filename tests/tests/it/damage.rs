@@ -12,6 +12,7 @@ use millstream::lake::Maintenance;
 use millstream::time::{SECOND, SystemClock};
 use millstream::{Append, Engine, Options, ProducerSequence, QueryLimits};
 use millstream_tests::random::Random;
+use millstream_tests::reopened;
 use tokio::runtime::Runtime;
 
 const SQL: &str = "
@@ -43,7 +44,7 @@ fn time(sequence: i64) -> i64 {
 async fn open(dir: &Path) -> millstream::Result<Engine> {
     let mut options = Options::new(dir);
     options.checkpoint_interval = std::time::Duration::from_secs(3_600);
-    let engine = Engine::open(options).await?;
+    let engine = reopened(async || Engine::open(options.clone()).await).await?;
     engine.execute(SQL, "pipelines.sql").await.unwrap();
     Ok(engine)
 }
@@ -143,7 +144,7 @@ fn expected(lost: &Batches) -> Tables {
 }
 
 async fn examined(dir: &Path, save: bool) -> RepairReport {
-    repair(dir, None, &BTreeMap::new(), Arc::new(SystemClock), save).await.unwrap()
+    reopened(async || repair(dir, None, &BTreeMap::new(), Arc::new(SystemClock), save).await).await.unwrap()
 }
 
 /// The batches that a report says are lost.

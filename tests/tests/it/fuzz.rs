@@ -20,7 +20,7 @@ use millstream_proto::v1::{IdeEvent, IdeEvents};
 use millstream_server::ingest::decode::{Decoder, schema_of};
 use millstream_server::ingest::{ipc, json};
 use millstream_tests::random::{Random, hash};
-use millstream_tests::root;
+use millstream_tests::{reopened, root};
 use prost::Message;
 
 /// Rows that a batch may have: a length that somebody broke must not be believed.
@@ -339,7 +339,7 @@ fn queries() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let engine = runtime.block_on(async {
         data_dir(dir.path()).await;
-        let engine = Engine::open(Options::new(dir.path())).await.unwrap();
+        let engine = reopened(async || Engine::open(Options::new(dir.path())).await).await.unwrap();
         engine.execute(SQL, "fuzz.sql").await.unwrap();
         engine
     });

@@ -10,7 +10,7 @@ use millstream::engine::RunOptions;
 use millstream::time::ManualClock;
 use millstream::{Append, Engine, Options, QueryLimits};
 use millstream_tests::postgres::Postgres;
-use millstream_tests::run;
+use millstream_tests::{reopened, run};
 
 const DAY: i64 = 86_400_000_000_000;
 const START: i64 = 20_000 * DAY;
@@ -110,7 +110,7 @@ async fn a_reload_happens_at_a_checkpoint_and_survives_a_crash() {
         server.url()
     );
     let open = || async {
-        let engine = Engine::open(options(dir.path(), &clock)).await.unwrap();
+        let engine = reopened(async || Engine::open(options(dir.path(), &clock)).await).await.unwrap();
         engine.execute(&sql, "p.sql").await.unwrap();
         engine.start().await.unwrap();
         engine

@@ -8,6 +8,7 @@ use arrow::datatypes::Int64Type;
 use millstream::time::SECOND;
 use millstream::{Append, Engine, Options, QueryLimits};
 use millstream_tests::random::{Random, seeds};
+use millstream_tests::reopened;
 
 const SOURCE: &str = "
 CREATE TABLE clicks (id BIGINT, amount BIGINT, t TIMESTAMP, WATERMARK FOR t AS t - INTERVAL '3 seconds')
@@ -24,7 +25,7 @@ const NEW: &str = "INSERT INTO windows SELECT w['start'] AS start, n, total
 const START: i64 = 1_704_153_540 * SECOND;
 
 async fn open(dir: &std::path::Path, pipeline: &str) -> Engine {
-    let engine = Engine::open(Options::new(dir)).await.unwrap();
+    let engine = reopened(async || Engine::open(Options::new(dir)).await).await.unwrap();
     engine.execute(&format!("{SOURCE}{pipeline}"), "pipelines.sql").await.unwrap();
     engine
 }
@@ -130,7 +131,7 @@ fn a_second_engine_on_the_same_tables_is_refused_by_name() {
         first.close().await.unwrap();
         drop(first);
         // The first comes back to its tables.
-        let again = Engine::open(options("first")).await.unwrap();
+        let again = reopened(async || Engine::open(options("first")).await).await.unwrap();
         again.execute(&format!("{SOURCE}{OLD}"), "pipelines.sql").await.unwrap();
         again.start().await.unwrap();
         again.close().await.unwrap();

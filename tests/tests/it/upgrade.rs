@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampNanoseco
 use arrow::datatypes::Int64Type;
 use millstream::time::SECOND;
 use millstream::{Append, Engine, Options, QueryLimits};
-use millstream_tests::root;
+use millstream_tests::{reopened, root};
 
 const SOURCE: &str = "
 CREATE TABLE clicks (id BIGINT, user BIGINT, t TIMESTAMP, WATERMARK FOR t AS t - INTERVAL '3 seconds')
@@ -28,7 +28,7 @@ const START: i64 = 1_704_067_200 * SECOND;
 
 async fn open(dir: &Path, pipelines: &[&str]) -> millstream::Result<Engine> {
     let options = Options { checkpoint_interval: Duration::from_secs(3_600), ..Options::new(dir) };
-    let engine = Engine::open(options).await?;
+    let engine = reopened(async || Engine::open(options.clone()).await).await?;
     engine.execute(&format!("{SOURCE}{}", pipelines.join("\n")), "upgrade.sql").await?;
     engine.start().await?;
     Ok(engine)
