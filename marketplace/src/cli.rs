@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::installs::client;
 use crate::problem::{Problem, Result};
+use crate::sandbox::Sandbox;
 use crate::{demo, events, serve};
 
 /// The marketplace for AI agents.
@@ -49,6 +50,16 @@ enum Verb {
     },
     /// Fill a folder with a sample catalogue and a simulated week, send its events to a Millstream server, then serve it.
     Demo(demo::Demo),
+    /// Stand in for Stripe, to try out selling: it moves no money and keeps everything in memory.
+    #[command(after_help = "Put what it prints into marketplace.toml, then start `marketplace serve`.")]
+    Sandbox {
+        /// host:port
+        #[arg(long, default_value = "127.0.0.1:8091")]
+        listen: std::net::SocketAddr,
+        /// Where the marketplace takes webhooks.
+        #[arg(long, default_value = "http://127.0.0.1:8090/webhooks/stripe")]
+        webhooks: String,
+    },
     /// Number waiting events anew: only if Millstream lost its log.
     Renumber(Place),
 }
@@ -127,6 +138,18 @@ async fn run(verb: Verb) -> Result<()> {
             let account = accounts::by_handle(&app, &handle).await?;
             say(&format!("{} is a {}", account.handle, account.role.name()));
             Ok(())
+        }
+        Verb::Sandbox { listen, webhooks } => {
+            let bound = tokio::net::TcpListener::bind(listen).await.and_then(|l| Ok((l.local_addr()?, l)));
+            let (address, listener) = bound.map_err(|e| Problem::unavailable(format!("{listen}: {e}")))?;
+            let sandbox = Sandbox::new(Clock::system(), &format!("http://{address}"));
+            sandbox.tells(&webhooks, Clock::system());
+            let config = sandbox.config();
+            say(&format!(
+                "[stripe]\nbase_url = \"{}\"\nsecret_key = \"{}\"\nwebhook_secret = \"{}\"",
+                config.base_url, config.secret_key, config.webhook_secret
+            ));
+            sandbox.serve(listener, stop_signal()).await
         }
         Verb::Renumber(place) => {
             let app = App::open(place.config()?, Clock::system()).await?;

@@ -15,6 +15,7 @@ use crate::clock::{Clock, DAY_MS, rfc3339};
 use crate::config::{Config, Millstream};
 use crate::events::Sender;
 use crate::problem::{Problem, Result};
+use crate::sandbox::Sandbox;
 use crate::usage::Usage;
 use crate::{cli, sample, secret, serve};
 
@@ -87,8 +88,10 @@ pub async fn run(demo: &Demo, say: fn(&str)) -> Result<()> {
     // The week ends a few minutes ago.
     let began = Clock::system().now_ms() - 7 * DAY_MS - sample::publishing_ms(real.len()) - DAY_MS / 288;
     let clock = Clock::set_to(began);
+    let sandbox = bank(&clock).await?;
+    config.stripe = Some(sandbox.config());
     let app = App::open(config.clone(), clock.clone()).await?;
-    let runs = sample::fill(&app, &clock, &real).await?;
+    let runs = sample::fill(&app, &clock, &sandbox, &real).await?;
     let (agents, real) = (app.catalogue.now().cards.len(), real.len());
     say(&format!("{agents} agents, {real} of them from a real catalogue, and a week of their users and publishers"));
     drop(app);
@@ -114,13 +117,23 @@ pub async fn run(demo: &Demo, say: fn(&str)) -> Result<()> {
         return Ok(());
     }
     let listener = serve::bind(&app).await?;
-    say("Ctrl-C ends it.");
+    sandbox.tells(&format!("{}/webhooks/stripe", app.public_url()), Clock::system());
+    say("What is bought here is paid at a stand-in for Stripe; no money moves. Ctrl-C ends it.");
     if let Some(Millstream { metrics_url: Some(url), metrics_key, .. }) = server.as_ref().map(|s| &s.config) {
         say(&format!("Millstream   {url}  (key {metrics_key})"));
     }
     // The last: whoever started this reads on to here.
     say(&format!("marketplace  {}  (sign in as admin@example.org, {password})", app.public_url()));
     serve::serve(app, listener, cli::stop_signal()).await
+}
+
+/// A Stripe that moves no money, on a free port, for as long as the demo goes on.
+async fn bank(clock: &Clock) -> Result<Sandbox> {
+    let failed = |e: std::io::Error| Problem::unavailable(format!("no free port: {e}"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+    let sandbox = Sandbox::new(clock.clone(), &format!("http://{}", listener.local_addr().map_err(failed)?));
+    tokio::spawn(sandbox.clone().serve(listener, std::future::pending()));
+    Ok(sandbox)
 }
 
 fn free_address() -> Result<SocketAddr> {

@@ -25,6 +25,7 @@ pub mod problem;
 pub mod publish;
 pub mod reviews;
 pub mod sample;
+pub mod sandbox;
 pub mod search;
 pub mod secret;
 pub mod serve;

@@ -268,8 +268,17 @@ impl LakeTable {
 
     /// The days that have rows.
     pub async fn days(&self) -> Result<BTreeSet<i32>> {
+        Ok(self.files_by_day().await?.into_keys().collect())
+    }
+
+    /// How many files hold the rows of each day.
+    pub async fn files_by_day(&self) -> Result<BTreeMap<i32, usize>> {
         let handle = self.refreshed().await?;
-        Ok(live_files(handle.state()?)?.into_iter().filter_map(|f| f.day).collect())
+        let mut files = BTreeMap::new();
+        for day in live_files(handle.state()?)?.into_iter().filter_map(|f| f.day) {
+            *files.entry(day).or_default() += 1;
+        }
+        Ok(files)
     }
 
     /// The days whose rows changed by commits after `version`; compaction does not count. If the log no longer reaches

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::Sent;
+use super::{Asked, Sent};
 use crate::accounts::{self, Caller, Role, audit as log};
 use crate::app::App;
 use crate::problem::{Problem, Result};
@@ -79,13 +79,17 @@ pub async fn decide_report(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The newest 200 lines of the audit log.
-#[utoipa::path(get, path = "/api/v1/audit", tag = "moderation",
+/// The newest 100 lines of the audit log that fit; `before` with the id of the last gives the next page (admins).
+#[utoipa::path(get, path = "/api/v1/audit", tag = "moderation", params(log::Filter),
     responses((status = 200, body = [log::Entry]), (status = "4XX", body = Problem)), security(("session" = [])))]
-pub async fn audit(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Vec<log::Entry>>> {
+pub async fn audit(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Asked(filter): Asked<log::Filter>,
+) -> Result<Json<Vec<log::Entry>>> {
     caller.needs_session()?;
     caller.needs_role(Role::Admin)?;
-    Ok(Json(log::newest(&app, 200).await?))
+    Ok(Json(log::newest(&app, &filter).await?.0))
 }
 
 /// A role to give.

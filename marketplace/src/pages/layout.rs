@@ -56,6 +56,7 @@ fn top(caller: Option<&Caller>, q: &str) -> Markup {
                 a href="/collections" { "Collections" }
                 @if role >= Some(Role::Publisher) { a href="/publish" { "Publish" } a href="/dashboard" { "Dashboard" } }
                 @if role >= Some(Role::Moderator) { a href="/queue" { "Queue" } }
+                @if role >= Some(Role::Admin) { a href="/audit" { "Audit" } }
                 @if let Some(caller) = caller {
                     a href="/account" { (caller.account.handle) }
                     form method="post" action="/sign-out" { button.link { "Sign out" } }

@@ -57,6 +57,7 @@ pub fn router(uploads_max: usize) -> Router<Arc<App>> {
         .route("/queue", get(moderation::show))
         .route("/queue/{id}", post(moderation::decide))
         .route("/reports/{id}", post(moderation::decide_report))
+        .route("/audit", get(moderation::audit))
         .merge(selling::router())
         .route("/assets/market.css", get(|| asset("text/css", include_str!("../../assets/market.css"))))
         .route("/assets/market.js", get(|| asset("text/javascript", include_str!("../../assets/market.js"))))

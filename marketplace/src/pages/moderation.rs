@@ -1,4 +1,4 @@
-//! The review queue and reports.
+//! The review queue, reports, and the audit log.
 
 use std::sync::Arc;
 
@@ -7,8 +7,10 @@ use axum::response::Response;
 use maud::html;
 use serde::Deserialize;
 
+use super::encoded;
 use super::layout::{go, notice, page};
-use crate::accounts::Caller;
+use crate::accounts::audit::{self, Filter};
+use crate::accounts::{Caller, Role};
 use crate::api::{Asked, Sent};
 use crate::app::App;
 use crate::clock::shown;
@@ -88,4 +90,38 @@ pub async fn decide_report(
 ) -> Result<Response> {
     reviews::decide(&app, &caller, &id, verdict.uphold).await?;
     Ok(go("/queue?done=saved"))
+}
+
+/// Who did what that others may ask about.
+pub async fn audit(State(app): State<Arc<App>>, caller: Caller, Asked(asked): Asked<Filter>) -> Result<Response> {
+    caller.needs_session()?;
+    caller.needs_role(Role::Admin)?;
+    let (entries, next) = audit::newest(&app, &asked).await?;
+    let field = |name: &str, label: &str, value: &str, hint: &str| {
+        html! { label { span { (label) } input name=(name) value=(value) placeholder=(hint) maxlength="200"; } }
+    };
+    let older = next.map(|before| {
+        let of = |name: &str, value: &str| format!("{name}={}", encoded(value));
+        [of("who", &asked.who), of("action", &asked.action), of("subject", &asked.subject), of("before", &before)]
+            .join("&")
+    });
+    let body = html! {
+        h1 { "Audit log" }
+        form.panel action="/audit" {
+            (field("who", "Who", &asked.who, "a handle"))
+            (field("action", "Action begins with", &asked.action, "version."))
+            (field("subject", "To what", &asked.subject, "namespace/name"))
+            div.actions { button { "Show" } a href="/audit" { "All" } }
+        }
+        @if entries.is_empty() { p.soft { "Nothing fits." } } @else {
+            div.panel.scroll tabindex="0" role="region" aria-label="Audit log" { table {
+                thead { tr { th { "When (UTC)" } th { "Who" } th { "What" } th { "To what" } th { "Why, or how" } } }
+                tbody { @for e in &entries {
+                    tr { td.num { (shown(e.at)) } td { (e.who) } td { code { (e.action) } } td { (e.subject) } td { (e.detail) } }
+                } }
+            } }
+        }
+        @if let Some(query) = older { p { a rel="next" href={ "/audit?" (query) } { "Older" } } }
+    };
+    Ok(page(Some(&caller), "Audit log", body))
 }

@@ -6,6 +6,7 @@
 
 mod agents;
 mod real;
+mod sales;
 mod week;
 
 pub use self::real::{Real, real_catalogue};

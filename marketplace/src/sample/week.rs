@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::agents::AGENTS;
 use super::real::{Real, category_of};
+use super::sales::Till;
 use crate::accounts::{Account, Caller, by_handle};
 use crate::app::App;
 use crate::catalogue::agent::become_publisher;
@@ -18,6 +19,7 @@ use crate::installs::{Installed, Wanted, install, list, one, rollback, uninstall
 use crate::problem::{Problem, Result};
 use crate::publish::{Decision, decide_unlisted, submit, waiting};
 use crate::reviews::{self, NewReview};
+use crate::sandbox::Sandbox;
 use crate::search::Query;
 
 const PUBLISHERS: [&str; 6] = ["north-tools", "river-labs", "open-bench", "clear-stack", "plain-data", "blue-kiln"];
@@ -53,10 +55,10 @@ const OPINIONS: [&[&str]; 5] = [
 ];
 
 /// A small generator: the same sample every time.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n.max(1)
     }
@@ -71,9 +73,9 @@ pub fn publishing_ms(real: usize) -> i64 {
     UPLOAD_MS * (AGENTS.len() * 5 / 2 + real) as i64
 }
 
-/// Fills an empty marketplace whose clock is `clock`, set to the beginning of the week; gives what the agents did meanwhile
-/// where they are installed, as events of theirs.
-pub async fn fill(app: &App, clock: &Clock, real: &[Real]) -> Result<Vec<Value>> {
+/// Fills an empty marketplace whose clock is `clock`, set to the beginning of the week, and that sells over `sandbox`; gives what
+/// the agents did meanwhile where they are installed, as events of theirs.
+pub async fn fill(app: &App, clock: &Clock, sandbox: &Sandbox, real: &[Real]) -> Result<Vec<Value>> {
     let mut random = Random(20_260_301);
     let moderator = local(app, "market-team", "moderator").await?;
     let mut publishers = Vec::new();
@@ -92,17 +94,26 @@ pub async fn fill(app: &App, clock: &Clock, real: &[Real]) -> Result<Vec<Value>>
     let names = publish_real(app, clock, real).await?;
     approve_all(app, &moderator).await?;
     collections(app, &moderator).await?;
+    let till = Till { app, sandbox };
+    till.open(&publishers).await?;
     let mut consumers = Vec::new();
     for i in 0..CONSUMERS {
         consumers.push(local(app, &format!("consumer-{i:03}"), "consumer").await?);
     }
     let mut runs = Vec::new();
-    for _ in 0..7 * ACTIONS_PER_DAY {
+    for action in 0..7 * ACTIONS_PER_DAY {
         clock.advance(DAY_MS / ACTIONS_PER_DAY as i64);
         if let Some(consumer) = random.of(&consumers) {
-            act(app, consumer, &names, &mut random, &mut runs).await?;
+            act(&till, consumer, &names, &mut random, &mut runs).await?;
+        }
+        // Two teams a day.
+        if action % (ACTIONS_PER_DAY / 2) == 0
+            && let Some(lead) = consumers.get(action / (ACTIONS_PER_DAY / 2))
+        {
+            till.seats(lead, 2 + random.below(9) as i64).await?;
         }
     }
+    till.pay_out(&publishers).await?;
     app.views.flush(&app.db).await?;
     app.catalogue.refresh().await?;
     Ok(runs)
@@ -239,7 +250,14 @@ async fn collections(app: &App, moderator: &Caller) -> Result<()> {
 }
 
 /// One thing that somebody does. Early agents of the list are liked most.
-async fn act(app: &App, who: &Caller, names: &[String], random: &mut Random, runs: &mut Vec<Value>) -> Result<()> {
+async fn act(
+    till: &Till<'_>,
+    who: &Caller,
+    names: &[String],
+    random: &mut Random,
+    runs: &mut Vec<Value>,
+) -> Result<()> {
+    let app = till.app;
     let now = app.clock.now_ms();
     let snapshot = app.catalogue.now();
     let all = if random.below(3) == 0 { names.len() } else { AGENTS.len() };
@@ -261,7 +279,9 @@ async fn act(app: &App, who: &Caller, names: &[String], random: &mut Random, run
     match kind {
         0..=3 => {
             let version = if random.below(3) == 0 { Some("1.0.0".to_string()) } else { None };
-            install(app, who, &card, &Wanted { version, channel: None }).await?;
+            if till.buy(who, &card, random).await? {
+                install(app, who, &card, &Wanted { version, channel: None }).await?;
+            }
         }
         // Not everybody has something to upgrade, to go back to, or to review.
         4 if random.below(2) == 0 => drop(rollback(app, who, &card, None).await),

@@ -116,5 +116,24 @@ on_both! {
         let audit = root.get("/api/v1/audit").await.expect(StatusCode::OK);
         assert_eq!(audit.json[0]["action"], "role.granted");
         assert_eq!(audit.json[0]["detail"], "moderator");
+
+        // Found by who, what and to whom; a hundred at a time; `%` and `_` are letters like others.
+        let found = async |query: &str| {
+            let answer = root.get(&format!("/api/v1/audit?{query}")).await.expect(StatusCode::OK).json;
+            answer.as_array().unwrap().clone()
+        };
+        assert_eq!(found("who=root&action=role.&subject=ada").await.len(), 1);
+        assert!(found("who=ada&action=role.").await.is_empty() && found("action=role%25").await.is_empty());
+        assert!(found("action=role_granted").await.is_empty());
+        for _ in 0..101 {
+            root.send(Method::PUT, "/api/v1/accounts/ada/role", json!({ "role": "publisher" })).await;
+        }
+        let newest = found("action=role.").await;
+        let older = found(&format!("action=role.&before={}", newest[99]["id"].as_str().unwrap())).await;
+        assert_eq!((newest.len(), newest[0]["who"].as_str()), (100, Some("root")));
+        assert!(!older.is_empty() && older.iter().all(|e| !newest.contains(e)), "{older:?}");
+        ada.page("/audit").await.expect(StatusCode::FORBIDDEN);
+        let page = root.page("/audit?action=role.&subject=ada").await.expect(StatusCode::OK).text;
+        assert!(page.contains("role.granted") && page.contains("rel=\"next\""), "{page}");
     }
 }

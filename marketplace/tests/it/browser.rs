@@ -125,6 +125,7 @@ async fn an_agent_is_published_reviewed_by_a_moderator_and_sold() {
     publisher.press("Dashboard").await;
     publisher.press("Connect an account for payouts").await;
     publisher.press("Allow payouts").await;
+    publisher.leaves("No money moves").await;
     publisher.sees_soon("Payout account").await;
     publisher.go(&format!("{}/publish/agents/acme/linter", market.url)).await;
     publisher.choose("kind", "Once").await;
@@ -137,10 +138,11 @@ async fn an_agent_is_published_reviewed_by_a_moderator_and_sold() {
     buyer.go(&format!("{}/sign-up?next=/agents/acme/linter", market.url)).await;
     sign_up(&buyer, "ada").await;
     buyer.press("Buy for 20.00 USD").await;
-    buyer.sees("Pay 20.00 usd").await;
+    buyer.sees("Pay 20.00 USD").await;
     buyer.press("Back").await;
     buyer.press("Buy for 20.00 USD").await;
     buyer.press("Pay").await;
+    buyer.leaves("No money moves").await;
     buyer.sees_soon("Thank you").await;
     buyer.press("Install The agent acme/linter").await;
     buyer.sees("✓ Version 1.0.0 is installed").await;
@@ -162,7 +164,7 @@ async fn an_agent_is_published_reviewed_by_a_moderator_and_sold() {
 }
 
 /// (name of the picture, address, words that are there)
-const PAGES: [(&str, &str, &str); 19] = [
+const PAGES: [(&str, &str, &str); 20] = [
     ("home", "/", "Find an agent that does the work"),
     ("category", "/categories/testing-qa", "Finds out whether it works."),
     ("search", "/search?q=tests", "Most installed"),
@@ -179,6 +181,7 @@ const PAGES: [(&str, &str, &str); 19] = [
     ("manage", "/publish/agents/acme/linter", "What its page says"),
     ("dashboard", "/dashboard", "Next payout"),
     ("queue", "/queue", "could be taken for"),
+    ("audit", "/audit?action=version.", "version.approved"),
     ("checkout", "CHECKOUT", "Thank you"),
     ("checkout-waiting", "WAITING", "Waiting for the payment"),
     ("missing", "/agents/acme/none", "There is nothing here"),
@@ -190,7 +193,7 @@ async fn each_page_is_sound_in_light_in_dark_and_on_a_phone() {
     let config = stripe.config();
     let market = Market::start_with(|c| c.stripe = Some(config)).await;
     stripe.tells(&market);
-    sample::fill(&market.app, &market.clock, &[]).await.unwrap();
+    sample::fill(&market.app, &market.clock, &stripe, &[]).await.unwrap();
     let orders = a_full_account(&market, &stripe).await;
 
     let browser = Browser::open().await;
@@ -250,7 +253,7 @@ async fn a_full_account(market: &Market, stripe: &Stripe) -> (String, String) {
     stripe.tell_all().await;
     let more = json!({ "tier": "enterprise", "seats": 20 });
     let open = acme.send(reqwest::Method::POST, "/api/v1/seats", more).await.expect(StatusCode::OK).json;
-    for agent in ["plain-data/dead-code", "clear-stack/pull-reader", "blue-kiln/complexity-map"] {
+    for agent in ["north-tools/readme-keeper", "clear-stack/pull-reader", "blue-kiln/complexity-map"] {
         acme.install(agent, Some("1.0.0")).await.expect(StatusCode::OK);
     }
     acme.with_token(&["install", "publish"]).await;

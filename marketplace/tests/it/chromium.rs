@@ -73,6 +73,12 @@ impl Browser {
         self.waits_for(words, false).await;
     }
 
+    /// Waits until the page is another: one that is on its way must not be asked for again.
+    pub async fn leaves(&self, words: &str) {
+        let gone = |text: &Value| text.as_str().is_some_and(|text| !text.is_empty() && !text.contains(words));
+        self.until("return document.body?.innerText ?? ''", false, &format!("away from {words}"), gone).await;
+    }
+
     pub async fn sees_soon(&self, words: &str) {
         self.waits_for(words, true).await;
     }

@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_marketplace::accounts::Role;
+use millstream_marketplace::clock::Clock;
 use millstream_marketplace::config;
 use millstream_marketplace::db::Db;
+use millstream_marketplace::sandbox::{WEBHOOK_SECRET, signature};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::mail_server::free_port;
 use crate::market::{Market, Person};
+use crate::stripe::Stripe;
 
 const PEOPLE: usize = 4;
 
@@ -146,6 +149,53 @@ async fn busy(person: Person, url: String, done: Arc<AtomicU64>, stop: Arc<Atomi
     }
 }
 
+/// Orders of seats that nobody has paid yet, each of another number; gives their checkout sessions.
+async fn orders(market: &Market, each: i64) -> Vec<String> {
+    let mut people = Vec::new();
+    for i in 0..PEOPLE {
+        people.push(market.again(&format!("person-{i}")).await);
+    }
+    let mut sessions = Vec::new();
+    for seats in 1..=each {
+        for person in &people {
+            let order = json!({ "tier": "team", "seats": seats });
+            let checkout = person.send(Method::POST, "/api/v1/seats", order).await.expect(StatusCode::OK).json;
+            sessions.push(Stripe::session_of(checkout["url"].as_str().unwrap()));
+        }
+    }
+    sessions
+}
+
+/// People pay at Stripe, one after the other, and every fourth gets the money back; each webhook is told until it is taken.
+async fn bank(stripe: Stripe, sessions: Vec<String>, url: String, stop: Arc<AtomicBool>) {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().unwrap();
+    for (n, session) in sessions.iter().enumerate() {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        stripe.pay(session);
+        let mut news = stripe.news();
+        if n % 4 == 3 {
+            let intent = news.iter().find_map(|e| e["data"]["object"]["payment_intent"].as_str()).unwrap().to_string();
+            stripe.pay_back(&intent, 100);
+            news.extend(stripe.news());
+        }
+        for event in news {
+            let body = event.to_string();
+            loop {
+                let now_s = Clock::system().now_ms() / 1_000;
+                let header = signature(WEBHOOK_SECRET, now_s, body.as_bytes());
+                let request = client.post(format!("{url}/webhooks/stripe")).header("stripe-signature", header);
+                match request.body(body.clone()).send().await.map(|a| a.status()) {
+                    Ok(status) if status.is_success() => break,
+                    Ok(StatusCode::SERVICE_UNAVAILABLE) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    Ok(status) => panic!("{status} for {body}"),
+                }
+            }
+        }
+    }
+}
+
 /// `make demo`, with both programs: the week of the marketplace is in Millstream's tables, all of it.
 #[test]
 fn the_demo_tells_of_a_week_of_the_marketplace() {
@@ -168,7 +218,20 @@ fn the_demo_tells_of_a_week_of_the_marketplace() {
         let line = week.lines().find(|l| l.contains(words)).unwrap_or_else(|| panic!("no '{words}' in {week}"));
         line.split_whitespace().find_map(|w| w.parse().ok()).unwrap()
     };
-    let kinds = ["viewed", "searched", "installed", "upgraded", "rolled_back", "uninstalled", "reviewed", "published"];
+    let kinds = [
+        "viewed",
+        "searched",
+        "installed",
+        "upgraded",
+        "rolled_back",
+        "uninstalled",
+        "reviewed",
+        "published",
+        "purchased",
+        "refunded",
+        "subscription_changed",
+        "payout",
+    ];
     let all: u64 = kinds.iter().map(|kind| number(&format!(" {kind} by "))).sum();
     assert_eq!(all, number("events over gRPC"), "{week}");
     assert!(number("30 agents") == 30 && number("runs came over HTTP") > 500, "{week}");
@@ -261,15 +324,26 @@ async fn each_commit_is_one_event_whatever_is_killed() {
     let (mut server, key, http) = server(&binary, folder.path());
     let database = format!("sqlite://{}", folder.path().join("market.db").display());
     let made = database.clone();
-    let market = Market::start_with(|c| c.database_url = Some(made)).await;
+    let stripe = Stripe::start().await;
+    let bought = stripe.config();
+    let market = Market::start_with(|c| {
+        c.database_url = Some(made);
+        c.stripe = Some(bought.clone());
+    })
+    .await;
     let people = people(&market).await;
+    let sessions = orders(&market, (kills * 10).min(500)).await;
     // The clock of that market stood still; this one's goes.
     let packages = market.app.config.data_dir.clone();
     let port = free_port();
     let toml = format!(
         "data_dir = \"{}\"\ndatabase_url = \"{database}\"\nlisten = \"127.0.0.1:{port}\"\n\
+         [stripe]\nbase_url = \"{}\"\nsecret_key = \"{}\"\nwebhook_secret = \"{}\"\n\
          [millstream]\ningest_url = \"http://127.0.0.1:{}\"\ningest_key = \"{key}\"\nmetrics_url = \"{http}\"\nmetrics_key = \"{key}\"\n",
         packages.display(),
+        bought.base_url,
+        bought.secret_key,
+        bought.webhook_secret,
         server.port,
     );
     let path = folder.path().join("marketplace.toml");
@@ -288,8 +362,9 @@ async fn each_commit_is_one_event_whatever_is_killed() {
     marketplace.listens().await;
     let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let url = format!("http://127.0.0.1:{port}");
-    let load: Vec<_> =
+    let mut load: Vec<_> =
         people.iter().map(|p| tokio::spawn(busy(p.clone(), url.clone(), done.clone(), stop.clone()))).collect();
+    load.push(tokio::spawn(bank(stripe, sessions, url, stop.clone())));
     let mut random = 7_u64;
     for kill in 0..kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -334,15 +409,57 @@ async fn each_commit_is_one_event_whatever_is_killed() {
     }
     let got = table(&binary, folder.path());
     let total: i64 = expected.values().sum();
-    println!("{kills} kills, {total} commits");
-    assert!(total > 200, "{total}");
+    let sales = sales(&db).await;
+    println!("{kills} kills, {total} commits of installs, {} sales", sales.values().map(|s| s[0]).sum::<i64>());
+    assert!(total > 200 && sales.len() == PEOPLE, "{total} {sales:?}");
     assert_eq!(got, expected);
+    assert_eq!(sold(&binary, folder.path()), sales);
+}
+
+/// By account: payments, and their sum; refunds, and their sum.
+type Sales = BTreeMap<String, [i64; 4]>;
+
+/// As the marketplace has them.
+async fn sales(db: &Db) -> Sales {
+    let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT o.account_id, count(*), CAST(sum(c.paid_minor) AS BIGINT),
+                CAST(sum(CASE WHEN c.refunded_minor > 0 THEN 1 ELSE 0 END) AS BIGINT), CAST(sum(c.refunded_minor) AS BIGINT)
+         FROM charges c JOIN orders o ON o.id = c.order_id WHERE c.paid_minor > 0 GROUP BY o.account_id",
+    )
+    .fetch_all(db.read())
+    .await
+    .unwrap();
+    rows.into_iter().map(|(account, n, paid, m, refunded)| (account, [n, paid, m, refunded])).collect()
+}
+
+/// As Millstream's table has them.
+fn sold(binary: &Path, folder: &Path) -> Sales {
+    let sql = "SELECT user_id, count(*) FILTER (WHERE name = 'purchased'),
+          CAST(round(100 * coalesce(sum(price_usd) FILTER (WHERE name = 'purchased'), 0)) AS BIGINT),
+          count(*) FILTER (WHERE name = 'refunded'),
+          CAST(round(-100 * coalesce(sum(price_usd) FILTER (WHERE name = 'refunded'), 0)) AS BIGINT)
+        FROM raw_marketplace_events WHERE name IN ('purchased', 'refunded') GROUP BY 1";
+    let mut sales = Sales::new();
+    for c in rows(binary, folder, sql) {
+        sales.insert(c[0].clone(), [1, 2, 3, 4].map(|i| c[i].parse().unwrap()));
+    }
+    sales
 }
 
 /// What Millstream's table holds of installs.
 fn table(binary: &Path, folder: &Path) -> Counts {
     let sql = "SELECT user_id, agent, agent_version, name, count(*) AS n, count(DISTINCT event_id) AS ids
         FROM raw_marketplace_events WHERE name IN ('installed', 'upgraded', 'rolled_back', 'uninstalled') GROUP BY 1, 2, 3, 4";
+    let mut counts = Counts::new();
+    for c in rows(binary, folder, sql) {
+        assert_eq!(c[4], c[5], "an event is there twice: {c:?}");
+        counts.insert((c[0].clone(), c[1].clone(), c[2].clone(), c[3].clone()), c[4].parse().unwrap());
+    }
+    counts
+}
+
+/// A query over the stopped server's tables.
+fn rows(binary: &Path, folder: &Path, sql: &str) -> Vec<Vec<String>> {
     let output = Command::new(binary)
         .args(["sql", sql, "--format", "csv", "--config"])
         .arg(folder.join("millstream.toml"))
@@ -350,11 +467,5 @@ fn table(binary: &Path, folder: &Path) -> Counts {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    let mut counts = Counts::new();
-    for line in text.lines().skip(1) {
-        let c: Vec<&str> = line.split(',').collect();
-        assert_eq!(c[4], c[5], "an event is there twice: {line}");
-        counts.insert((c[0].into(), c[1].into(), c[2].into(), c[3].into()), c[4].parse().unwrap());
-    }
-    counts
+    text.lines().skip(1).map(|line| line.split(',').map(str::to_string).collect()).collect()
 }

@@ -537,3 +537,33 @@ async fn any_order_of_webhooks_ends_as_the_orderly_one() {
         }
     }
 }
+
+/// `marketplace sandbox` prints the configuration of a marketplace that sells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_sandbox_stands_in_for_stripe() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let port = crate::mail_server::free_port();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_marketplace"))
+        .args(["sandbox", "--listen", &format!("127.0.0.1:{port}"), "--webhooks", "http://127.0.0.1:9/webhooks/stripe"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap()).lines().take(4).map(Result::unwrap).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("marketplace.toml");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let config = Config::read(&path).unwrap().stripe;
+    let market = Market::start_with(|c| c.stripe = config).await;
+    let ada = market.person("ada").await;
+    let checkout = ada.send(Method::POST, "/api/v1/seats", json!({ "tier": "team", "seats": 2 })).await;
+    let url = checkout.expect(StatusCode::OK).json["url"].as_str().unwrap().to_string();
+    let page = market.stranger().client.get(&url).send().await.unwrap().text().await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        page.contains("No money moves") && url.starts_with(&format!("http://127.0.0.1:{port}/pay/")),
+        "{url} {page}"
+    );
+}
