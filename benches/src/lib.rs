@@ -6,6 +6,10 @@ pub mod sides;
 
 use std::time::Instant;
 
+/// As in the `millstream` binary, for both sides of each comparison.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs of each measurement, after one that does not count.
 pub const RUNS: usize = 3;
 

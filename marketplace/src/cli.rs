@@ -47,6 +47,9 @@ enum Verb {
         /// consumer, publisher, moderator or admin.
         #[arg(long)]
         role: Option<String>,
+        /// Give it the password in MARKETPLACE_PASSWORD, in place of one that was forgotten.
+        #[arg(long, conflicts_with = "email")]
+        new_password: bool,
     },
     /// Fill a folder with a sample catalogue and a simulated week, send its events to a Millstream server, then serve it.
     Demo(demo::Demo),
@@ -124,13 +127,14 @@ async fn run(verb: Verb) -> Result<()> {
         Verb::Rollback(rollback) => client::rollback(&rollback).await.map(|line| say(&line)),
         Verb::Installed(here) => client::installed(&here).map(|text| say(&text)),
         Verb::Uninstall(uninstall) => client::uninstall(&uninstall).await.map(|line| say(&line)),
-        Verb::Account { place, handle, email, role } => {
+        Verb::Account { place, handle, email, role, new_password } => {
             let app = App::open(place.config()?, Clock::system()).await?;
             if let Some(email) = email {
-                let password = std::env::var("MARKETPLACE_PASSWORD")
-                    .map_err(|_| Problem::invalid("set MARKETPLACE_PASSWORD to the new account's password"))?;
-                let new = SignUp { handle: handle.clone(), email, password, display_name: String::new() };
+                let new = SignUp { handle: handle.clone(), email, password: password()?, display_name: String::new() };
                 accounts::sign_up(&app, "command line", &new).await?;
+            }
+            if new_password {
+                accounts::set_password(&app, "command line", &handle, &password()?).await?;
             }
             if let Some(role) = role {
                 accounts::grant(&app, "command line", &handle, Role::of(&role)?).await?;
@@ -159,6 +163,11 @@ async fn run(verb: Verb) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn password() -> Result<String> {
+    std::env::var("MARKETPLACE_PASSWORD")
+        .map_err(|_| Problem::invalid("set MARKETPLACE_PASSWORD to the account's password"))
 }
 
 fn say(line: &str) {

@@ -105,6 +105,7 @@ pub async fn run(demo: &Demo, say: fn(&str)) -> Result<()> {
     };
     accounts::sign_up(&app, "demo", &admin).await?;
     accounts::grant(&app, "demo", "admin", Role::Admin).await?;
+    accounts::set_password(&app, "demo", sample::SELLER, &password).await?;
     if let Some(millstream) = &millstream {
         let sent = send(&app, millstream).await?;
         say(&format!("sent {sent} events over gRPC"));
@@ -123,7 +124,11 @@ pub async fn run(demo: &Demo, say: fn(&str)) -> Result<()> {
         say(&format!("Millstream   {url}  (key {metrics_key})"));
     }
     // The last: whoever started this reads on to here.
-    say(&format!("marketplace  {}  (sign in as admin@example.org, {password})", app.public_url()));
+    say(&format!(
+        "marketplace  {}  (sign in as admin@example.org or {}@example.org, {password})",
+        app.public_url(),
+        sample::SELLER
+    ));
     serve::serve(app, listener, cli::stop_signal()).await
 }
 

@@ -52,7 +52,7 @@ pub struct Filter {
     pub who: String,
     /// What begins so: `version.approved`, or `version.` for all about versions.
     pub action: String,
-    /// To this.
+    /// To what begins so: `acme/`, or `acme/linter` for all its versions.
     pub subject: String,
     /// Older than the line with this id: the next page.
     pub before: String,
@@ -60,17 +60,18 @@ pub struct Filter {
 
 /// The newest 100 lines that fit, and the id to ask for more with.
 pub async fn newest(app: &App, filter: &Filter) -> Result<(Vec<Entry>, Option<String>)> {
-    let escaped = filter.action.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    // A pattern for what begins so.
+    let begins = |text: &str| format!("{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
     let rows = sqlx::query(
         "SELECT u.id, u.at, COALESCE(a.handle, u.account_id) AS who, u.account_id, u.action, u.subject, u.detail
          FROM audit u LEFT JOIN accounts a ON a.id = u.account_id
          WHERE ($1 = '' OR a.handle = $1 OR u.account_id = $1) AND u.action LIKE $2 ESCAPE '\\'
-           AND ($3 = '' OR u.subject = $3) AND ($4 = '' OR u.id < $4)
+           AND u.subject LIKE $3 ESCAPE '\\' AND ($4 = '' OR u.id < $4)
          ORDER BY u.id DESC LIMIT $5",
     )
     .bind(&filter.who)
-    .bind(format!("{escaped}%"))
-    .bind(&filter.subject)
+    .bind(begins(&filter.action))
+    .bind(begins(&filter.subject))
     .bind(&filter.before)
     .bind(PAGE as i64 + 1)
     .fetch_all(app.db.read())

@@ -6,6 +6,7 @@
 mod account;
 pub mod audit;
 mod caller;
+mod change;
 mod limit;
 mod password;
 mod register;
@@ -13,6 +14,7 @@ mod token;
 
 pub use self::account::{Account, Role, Scope};
 pub use self::caller::{Address, Caller, MaybeCaller, SESSION_COOKIE, cookie, same_origin};
+pub use self::change::{NewPassword, change_password, set_password};
 pub use self::limit::{Limit, Limits};
 pub use self::password::Passwords;
 pub use self::register::{

@@ -8,7 +8,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Sent;
-use crate::accounts::{self, Account, Address, Caller, NewToken, SESSION_COOKIE, Scope, SignIn, SignUp, Token};
+use crate::accounts::{
+    self, Account, Address, Caller, NewPassword, NewToken, SESSION_COOKIE, Scope, SignIn, SignUp, Token,
+};
 use crate::app::App;
 use crate::catalogue::agent;
 use crate::problem::{Problem, Result};
@@ -65,6 +67,20 @@ pub async fn sign_out(State(app): State<Arc<App>>, headers: HeaderMap) -> Result
     responses((status = 204), (status = "4XX", body = Problem)), security(("session" = [])))]
 pub async fn become_publisher(State(app): State<Arc<App>>, caller: Caller) -> Result<StatusCode> {
     agent::become_publisher(&app, &caller).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Change the password; other sessions end, tokens stay.
+#[utoipa::path(put, path = "/api/v1/account/password", tag = "account", request_body = NewPassword,
+    responses((status = 204), (status = "4XX", body = Problem)), security(("session" = [])))]
+pub async fn change_password(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    caller: Caller,
+    Sent(change): Sent<NewPassword>,
+) -> Result<StatusCode> {
+    let session = accounts::cookie(&headers, SESSION_COOKIE).unwrap_or_default();
+    accounts::change_password(&app, &caller, &session, &change).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -81,6 +81,7 @@ pub fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(account::sign_up))
         .routes(routes!(account::sign_in, account::sign_out))
         .routes(routes!(account::become_publisher))
+        .routes(routes!(account::change_password))
         .routes(routes!(account::tokens, account::new_token))
         .routes(routes!(account::revoke_token))
         .routes(routes!(publish::upload))

@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use super::errors::encoded;
 use super::layout::{go, notice, page};
-use crate::accounts::{self, Address, Caller, MaybeCaller, NewToken, Role, Scope, SignIn, SignUp, Token};
+use crate::accounts::{
+    self, Address, Caller, MaybeCaller, NewPassword, NewToken, Role, SESSION_COOKIE, Scope, SignIn, SignUp, Token,
+};
 use crate::api::{Asked, Sent, session_cookie};
 use crate::app::App;
 use crate::catalogue::collection::{self, NewCollection, NewItem};
@@ -179,6 +181,7 @@ async fn body(app: &App, caller: &Caller, done: Option<&str>, made: Option<&Toke
         (collections_of(&account.handle, &collections, &installed))
         (followed_collections(&followed))
         (tokens_of(&tokens, made))
+        (password(&account.email))
     };
     Ok(page(Some(caller), "Account", body))
 }
@@ -230,6 +233,21 @@ fn followed_collections(followed: &[Collection]) -> Markup {
             ul { @for c in followed {
                 li { a href={ "/collections/" (c.owner) "/" (c.slug) } { (c.title) } " (" (c.count) ") " span.soft { "by " (c.owner) } }
             } }
+        }
+    }
+}
+
+fn password(email: &str) -> Markup {
+    html! {
+        details.panel { summary { "Change password" }
+            form method="post" action="/account/password" {
+                // For who keeps passwords: whose it is.
+                input type="text" name="email" value=(email) autocomplete="username" hidden;
+                label { span { "Current password" } input type="password" name="current" required autocomplete="current-password"; }
+                label { span { "New password, 10 characters or more" } input type="password" name="new" required minlength="10" autocomplete="new-password"; }
+                p.small.soft { "Other browsers are signed out; tokens stay." }
+                button { "Change password" }
+            }
         }
     }
 }
@@ -297,6 +315,18 @@ pub async fn revoke_token(State(app): State<Arc<App>>, Path(id): Path<String>, c
 pub async fn become_publisher(State(app): State<Arc<App>>, caller: Caller) -> Result<Response> {
     agent::become_publisher(&app, &caller).await?;
     Ok(go("/publish"))
+}
+
+/// The form Change password.
+pub async fn change_password(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    caller: Caller,
+    Sent(change): Sent<NewPassword>,
+) -> Result<Response> {
+    let session = accounts::cookie(&headers, SESSION_COOKIE).unwrap_or_default();
+    accounts::change_password(&app, &caller, &session, &change).await?;
+    Ok(go("/account?done=saved"))
 }
 
 /// What the form of a collection sends.

@@ -48,6 +48,7 @@ pub fn router(uploads_max: usize) -> Router<Arc<App>> {
         .route("/account", get(account::show))
         .route("/account/tokens", post(account::new_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
+        .route("/account/password", post(account::change_password))
         .route("/account/publisher", post(account::become_publisher))
         .route("/account/collections", post(account::collect))
         .route("/publish", get(publishing::form).post(publishing::upload))

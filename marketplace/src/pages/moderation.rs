@@ -107,17 +107,17 @@ pub async fn audit(State(app): State<Arc<App>>, caller: Caller, Asked(asked): As
     });
     let body = html! {
         h1 { "Audit log" }
-        form.panel action="/audit" {
+        form.panel.filters action="/audit" {
             (field("who", "Who", &asked.who, "a handle"))
             (field("action", "Action begins with", &asked.action, "version."))
-            (field("subject", "To what", &asked.subject, "namespace/name"))
+            (field("subject", "To what begins with", &asked.subject, "namespace/name"))
             div.actions { button { "Show" } a href="/audit" { "All" } }
         }
         @if entries.is_empty() { p.soft { "Nothing fits." } } @else {
-            div.panel.scroll tabindex="0" role="region" aria-label="Audit log" { table {
+            div.panel.scroll tabindex="0" role="region" aria-label="Audit log" { table.log {
                 thead { tr { th { "When (UTC)" } th { "Who" } th { "What" } th { "To what" } th { "Why, or how" } } }
                 tbody { @for e in &entries {
-                    tr { td.num { (shown(e.at)) } td { (e.who) } td { code { (e.action) } } td { (e.subject) } td { (e.detail) } }
+                    tr { td.when { (shown(e.at)) } td { (e.who) } td { code { (e.action) } } td { (e.subject) } td { (e.detail) } }
                 } }
             } }
         }

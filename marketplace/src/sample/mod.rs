@@ -10,4 +10,4 @@ mod sales;
 mod week;
 
 pub use self::real::{Real, real_catalogue};
-pub use self::week::{fill, publishing_ms};
+pub use self::week::{SELLER, fill, publishing_ms};

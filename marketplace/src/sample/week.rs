@@ -23,6 +23,8 @@ use crate::sandbox::Sandbox;
 use crate::search::Query;
 
 const PUBLISHERS: [&str; 6] = ["north-tools", "river-labs", "open-bench", "clear-stack", "plain-data", "blue-kiln"];
+/// One of the publishers, who sells.
+pub const SELLER: &str = PUBLISHERS[1];
 const CONSUMERS: usize = 240;
 const ACTIONS_PER_DAY: usize = 260;
 

@@ -105,6 +105,27 @@ on_both! {
         ada.run(request).await.refused(403, "does not come from a page");
     }
 
+    async fn a_new_password_ends_other_sessions(market: Market) {
+        let (here, there) = (market.person("ada").await, market.again("ada").await);
+        let change = |current: &str, new: &str| json!({ "current": current, "new": new });
+        let path = "/api/v1/account/password";
+        here.send(Method::PUT, path, change("wrong password", "0123456789")).await.refused(403, "the current password is another");
+        here.send(Method::PUT, path, change(PASSWORD, "short")).await.refused(400, "10 characters or more");
+        here.with_token(&["read"]).await.send(Method::PUT, path, change(PASSWORD, "0123456789")).await.refused(403, "a token cannot");
+        there.get("/api/v1/account").await.expect(StatusCode::OK);
+        let done = here.form("/account/password", &[("current", PASSWORD), ("new", "0123456789")]).await;
+        assert_eq!(done.expect(StatusCode::SEE_OTHER).header("location"), "/account?done=saved");
+        here.get("/api/v1/account").await.expect(StatusCode::OK);
+        there.get("/api/v1/account").await.expect(StatusCode::UNAUTHORIZED);
+        there.sign_in(PASSWORD).await.refused(401, "do not fit");
+        there.sign_in("0123456789").await.expect(StatusCode::NO_CONTENT);
+        // Guesses are counted with those of signing in.
+        for _ in 0..10 {
+            here.send(Method::PUT, path, change("a guess at it", "0123456789")).await;
+        }
+        here.send(Method::PUT, path, change("0123456789", "9876543210")).await.refused(429, "wrong passwords");
+    }
+
     async fn roles_are_given_by_admins_and_written_down(market: Market) {
         let root = market.person_with("root", Role::Admin).await;
         let ada = market.person("ada").await;

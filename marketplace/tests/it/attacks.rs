@@ -29,8 +29,9 @@ enum Gets {
 use Gets::{All, Own, Refused};
 
 /// Every endpoint of the API. One that is new is not here, and a test says so.
-const ENDPOINTS: [(&str, Gets); 58] = [
+const ENDPOINTS: [(&str, Gets); 59] = [
     ("GET /api/v1/account", Own),
+    ("PUT /api/v1/account/password", Refused(403, "the current password is another")),
     ("POST /api/v1/account/publisher", Own),
     ("POST /api/v1/accounts", Refused(409, "choose another, or sign in")),
     ("PUT /api/v1/accounts/{handle}/role", Refused(403, "needs the role admin")),
@@ -211,6 +212,7 @@ impl World {
             "POST /api/v1/accounts" => {
                 json!({ "handle": "ada", "email": "ada@example.org", "password": PASSWORD })
             }
+            "PUT /api/v1/account/password" => json!({ "current": "a wrong password", "new": "0123456789" }),
             "PUT /api/v1/accounts/{handle}/role" => json!({ "role": "admin" }),
             "PATCH /api/v1/agents/{namespace}/{name}" => json!({ "summary": "It is mine now, all of it." }),
             "PUT /api/v1/agents/{namespace}/{name}/price" => json!({ "kind": "free" }),

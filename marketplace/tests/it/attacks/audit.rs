@@ -48,7 +48,8 @@ const AUDITED: [(&str, &str); 34] = [
     ("POST /api/v1/session", "session.opened"),
 ];
 /// They end the test's own session, or the agent of all the others.
-const AUDITED_LAST: [(&str, &str); 3] = [
+const AUDITED_LAST: [(&str, &str); 4] = [
+    ("PUT /api/v1/account/password", "password.changed"),
     ("DELETE /api/v1/agents/{namespace}/{name}/install", ""), // install_history
     ("DELETE /api/v1/agents/{namespace}/{name}", "agent.removed"),
     ("DELETE /api/v1/session", "session.closed"),
@@ -82,6 +83,7 @@ async fn every_change_that_others_may_ask_about_is_in_the_audit_log() {
             "POST /api/v1/accounts" => {
                 body = json!({ "handle": "new", "email": "new@example.org", "password": PASSWORD });
             }
+            "PUT /api/v1/account/password" => body = json!({ "current": PASSWORD, "new": "another password" }),
             "POST /api/v1/agents/{namespace}/{name}/buy" => path = "/api/v1/agents/acme/tester/buy".to_string(),
             "POST /api/v1/namespaces" => body = json!({ "name": "acme-labs" }),
             "PUT /api/v1/agents/{namespace}/{name}/price" => {

@@ -79,6 +79,7 @@ async fn no_form_can_be_sent_from_another_site_or_by_another_account() {
         "/agents/acme/linter/remove",
         "/collections/ada/mine/install",
         "/collections/ada/mine/follow",
+        "/account/password",
         "/account/publisher",
         "/account/tokens",
         "/account/collections",
