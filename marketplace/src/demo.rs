@@ -222,8 +222,8 @@ async fn execute(to: &Millstream, runs: &[Value]) -> Result<usize> {
 async fn table(at: &Millstream, began: i64, sent: u64) -> Result<Vec<String>> {
     let Some(usage) = Usage::new(at) else { return Ok(Vec::new()) };
     let sql = "SELECT name, count(*) AS events, count(DISTINCT user_id) AS users FROM raw_marketplace_events
-               WHERE day >= CAST($from AS DATE) AND event_time >= $from GROUP BY name ORDER BY events DESC";
-    let parameters = json!({ "from": rfc3339(began) });
+               WHERE day >= CAST($from AS DATE) AND event_time >= $from AND source_version = $version GROUP BY name ORDER BY events DESC";
+    let parameters = json!({ "from": rfc3339(began), "version": env!("CARGO_PKG_VERSION") });
     for _ in 0..TRIES {
         let rows = usage.rows(sql, parameters.clone()).await.unwrap_or_default();
         let all: u64 = rows.iter().filter_map(|r| r.get("events").and_then(Value::as_u64)).sum();

@@ -19,6 +19,8 @@ use crate::cli::demo::DemoArgs;
 use crate::cli::progress::Progress;
 use crate::cli::{clock, interrupted, print};
 use crate::config::Config;
+use crate::generate::send;
+use crate::generate::{Shape, World};
 use crate::keys::Role;
 use crate::range::{Range, midnight, show_day};
 use crate::schedule;
@@ -26,6 +28,10 @@ use crate::serve::Server;
 
 /// How fresh the tables are.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Days of the made-up platform, and those that the dashboard shows at first.
+const WEEKS_DAYS: u32 = 60;
+const DASHBOARD_DAYS: i32 = 30;
 
 /// Streams that are open at once.
 const CONCURRENT_STREAMS: usize = 16;
@@ -56,6 +62,8 @@ pub struct Told {
     pub range: Range,
     /// Where the server's data is, until this is dropped.
     pub dir: TempDir,
+    /// (table, producer) of all that has ended.
+    pub producers: Vec<(String, String)>,
 }
 
 /// What is sent, and what is known of it.
@@ -76,19 +84,27 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let data = args.data.map(|dir| (dir, real::Files::All));
     let story = Story { root: root_of(&here)?, data, size: Size::FULL, out: args.out };
     let mut steps = Steps::new();
-    let told = tell(&story, clock(), &mut steps).await?;
+    let mut told = tell(&story, clock(), &mut steps).await?;
+    made_up_weeks(&mut told, &mut steps).await?;
     let market = match &args.marketplace {
-        Some(program) => Some(with_market(program, &story, &told, args.keep, &mut steps).await?),
+        Some(program) => {
+            steps.heading("The marketplace")?;
+            let data = story.data.as_ref().map(|(dir, _)| dir.as_path());
+            Some(market::start(program, &told, data, args.keep).await?)
+        }
         None => None,
     };
+    close_weeks(&story, &told, &mut steps).await?;
     let differing = told.checks.iter().filter(|check| check.outcome.is_err()).count();
     steps.heading("How to go on")?;
     print(how_to_go_on(&told, args.keep).as_bytes())?;
-    if let Some(address) = market.as_ref().and_then(|m| m.address.as_ref()) {
+    if args.keep {
         let (http, today) = (told.server.http_address, day_of(clock().now()));
-        let (from, to) = (show_day(today - 7), show_day(today + 1));
-        let text = format!("  Dashboard    http://{http}/?from={from}&to={to}\n  Marketplace  {address}\n");
-        print(text.as_bytes())?;
+        let (from, to) = (show_day(today - DASHBOARD_DAYS), show_day(today + 1));
+        print(format!("  Dashboard    http://{http}/?from={from}&to={to}\n").as_bytes())?;
+    }
+    if let Some(address) = market.as_ref().and_then(|m| m.address.as_ref()) {
+        print(format!("  Marketplace  {address}\n").as_bytes())?;
     }
     if args.keep {
         interrupted().await?;
@@ -103,23 +119,29 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     }
 }
 
-/// The marketplace's week, from its own program into the tables and their rollups.
-async fn with_market(
-    program: &Path,
-    story: &Story,
-    told: &Told,
-    keep: bool,
-    steps: &mut Steps,
-) -> Result<market::Market> {
-    steps.heading("The marketplace")?;
-    let data = story.data.as_ref().map(|(dir, _)| dir.as_path());
-    let market = market::start(program, told, data, keep).await?;
-    let engine = &told.server.engine;
-    engine.flush().await?;
+/// The last weeks of a made-up platform, so that every page of the dashboard has something to show.
+async fn made_up_weeks(told: &mut Told, steps: &mut Steps) -> Result<()> {
+    steps.heading("The dashboard")?;
     let today = day_of(clock().now());
-    let week = Range { from: midnight(today - 9), to: midnight(today + 1) };
-    roll_up(engine, &config_of(story, told.dir.path()), &[week], steps).await?;
-    Ok(market)
+    let first_day = today - WEEKS_DAYS as i32;
+    let shape = Shape { seed: 1, users: 300, first_day, days: WEEKS_DAYS, events_per_user: 20 };
+    let endpoint = format!("http://{}", told.server.grpc_address);
+    let target = send::Target { endpoint, key: told.key.clone(), rate: None };
+    let sent = send::send(&mut World::new(shape), &target, |_| ()).await?;
+    let tables = told.server.engine.tables().into_iter().filter(|table| table.connector == "ingest");
+    told.producers.extend(tables.map(|table| (table.name.clone(), send::producer(&shape, &table.name))));
+    steps.done(&format!("{} events of a platform that is made up, until yesterday", grouped(sent.accepted)))
+}
+
+/// Closes what waits for producers that have ended, and rolls up the last weeks.
+async fn close_weeks(story: &Story, told: &Told, steps: &mut Steps) -> Result<()> {
+    let (engine, now) = (&told.server.engine, clock().now());
+    for (table, producer) in &told.producers {
+        engine.promise(table, producer, now).await?;
+    }
+    engine.flush().await?;
+    let days = Range { from: midnight(day_of(now) - WEEKS_DAYS as i32), to: midnight(day_of(now) + 1) };
+    roll_up(engine, &config_of(story, told.dir.path()), &[days], steps).await
 }
 
 /// The nearest folder from `here` upwards with the SQL that ships.
@@ -210,7 +232,9 @@ pub async fn tell(story: &Story, clock: Arc<dyn Clock>, steps: &mut Steps) -> Re
             "what the events' generator knows"
         }
     ))?;
-    Ok(Told { server, checks, key, range: events.range, dir })
+    let ended = events.streams.iter().chain(&events.late);
+    let producers = ended.map(|s| (s.table.to_string(), s.producer.clone())).collect();
+    Ok(Told { server, checks, key, range: events.range, dir, producers })
 }
 
 fn config_of(story: &Story, dir: &Path) -> Config {

@@ -7,7 +7,7 @@ use millstream::{Error, Result};
 use millstream_proto::v1::event_batch::Events;
 use tokio::time::Instant;
 
-use super::{Day, World};
+use super::{Day, Shape, World};
 use crate::demo::stream::Typed;
 use crate::ingest::client::{Client, ClientError, Options, Totals};
 
@@ -35,8 +35,7 @@ pub async fn send(world: &mut World, target: &Target, mut told: impl FnMut(u64))
             let client = match clients.entry(table) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
-                    // The same platform sent again is known again: nothing is doubled.
-                    let producer = format!("generate-{:x}-{table}", world.shape.seed);
+                    let producer = producer(&world.shape, table);
                     let options = Options::new(&target.endpoint, &target.key, producer, 1);
                     entry.insert(Client::start(options, |_| ()).map_err(client_error)?)
                 }
@@ -61,6 +60,11 @@ pub async fn send(world: &mut World, target: &Target, mut told: impl FnMut(u64))
         totals.rejected += rejected;
     }
     Ok(totals)
+}
+
+/// Who sends the rows of `table`. The same platform sent again is known again: nothing is doubled.
+pub fn producer(shape: &Shape, table: &str) -> String {
+    format!("generate-{:x}-{table}", shape.seed)
 }
 
 type Batches = Vec<(&'static str, Vec<(u64, Events)>)>;
