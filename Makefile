@@ -50,8 +50,8 @@ complete: system python
 
 # What a fresh Debian machine with Rust and make lacks: poppler reads the reports in tests, Chromium walks the pages, the marketplace runs on PostgreSQL too.
 system:
-	@command -v pdftotext >/dev/null && command -v chromedriver >/dev/null && command -v chromium >/dev/null && command -v openssl >/dev/null && command -v python3 >/dev/null && python3 -m venv -h >/dev/null 2>&1 && command -v cc >/dev/null && test -d /usr/lib/postgresql \
-	  || (apt-get update -q && apt-get install -qy --no-install-recommends build-essential chromium chromium-driver fonts-dejavu-core openssl poppler-utils postgresql python3 python3-venv python3-pip) \
+	@command -v pdftotext >/dev/null && command -v chromedriver >/dev/null && command -v chromium >/dev/null && command -v openssl >/dev/null && command -v python3 >/dev/null && python3 -m venv -h >/dev/null 2>&1 && command -v cc >/dev/null && test -d /usr/share/fonts/truetype/droid && test -d /usr/lib/postgresql \
+	  || (apt-get update -q && apt-get install -qy --no-install-recommends build-essential chromium chromium-driver fonts-dejavu-core fonts-droid-fallback openssl poppler-utils postgresql python3 python3-venv python3-pip) \
 	  || (echo "install build-essential, chromium, chromium-driver, openssl, poppler-utils, postgresql, python3 and python3-venv with your system's package manager" >&2; exit 1)
 
 # The oracles of the tests: DuckDB, the deltalake package, and an S3 server.

@@ -5,7 +5,8 @@
 -- first_event and last_event are times of events, UTC; the window ends 30 minutes after the last event, which is when the
 -- session closed and the row appears. A session of a single event lasts 0 ms.
 -- Units: milliseconds. Lateness: one minute (pipelines/sources.sql).
--- Source of the definition: PostHog and GA4 sessions (30 minutes of inactivity). A session has no greatest length here.
+-- Source of the definition: PostHog and GA4 sessions (30 minutes of inactivity). A session has no greatest length here;
+-- sql/views/session_pieces.sql cuts it after 24 hours.
 INSERT INTO user_sessions
 SELECT
   user_id,

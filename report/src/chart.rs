@@ -76,6 +76,8 @@ pub struct ChartSpec {
     pub width_px: u32,
     /// The height of the drawing.
     pub height_px: u32,
+    /// Whose clocks the times are on, for tooltips; they are drawn as they are.
+    pub clocks: String,
 }
 
 impl ChartSpec {
@@ -94,6 +96,7 @@ impl ChartSpec {
             unit: String::new(),
             width_px: 720,
             height_px: 260,
+            clocks: "UTC".to_string(),
         }
     }
 
@@ -194,7 +197,7 @@ fn draw_legend(canvas: &mut Canvas, data: &Data, width: f64, top: f64) -> f64 {
         if x > 0.0 && x + item > width {
             (x, y) = (0.0, y + LEGEND_ROW_PX);
         }
-        let colour = canvas.theme.series_colour(index);
+        let colour = canvas.theme.series_colour(data.colour(index));
         let (rect_x, rect_y) = (Px(x), Px(y));
         let _ =
             write!(canvas.out, r#"<rect x="{rect_x}" y="{rect_y}" width="10" height="10" rx="2" fill="{colour}"/>"#);

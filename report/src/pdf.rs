@@ -1,11 +1,12 @@
 //! A report as PDF, set by Typst inside this process. In: the document model. Out: bytes, the same for the same input.
-//! It reads no file, asks no network and no clock; fonts come with the binary. Texts reach the fixed template as values,
-//! never as markup, so none of them can be misread.
+//! It asks no network and no clock. Texts reach the fixed template as values, never as markup, so none of them can be misread.
+//! Fonts come with the binary; for what they lack (Chinese, Thai, ...) those of the machine are asked (`fonts.rs`).
 //!
 //! ```text
 //! Report -> values (texts formatted, charts drawn) -> template.typ -> pages -> PDF
 //! ```
 
+mod fonts;
 mod table;
 
 use std::sync::LazyLock;
@@ -20,24 +21,10 @@ use typst::{Library, LibraryExt, World};
 use typst_layout::PagedDocument;
 use typst_pdf::{PdfOptions, Timestamp};
 
-use crate::chart::{PRINT_FONT, Theme, compact, sparkline};
+use crate::chart::{Theme, compact, sparkline};
 use crate::{Better, Error, Kpi, Report, Result, Section};
+use fonts::Fonts;
 use table::Table;
-
-const EMOJI_FONT: &str = "Noto Emoji";
-
-/// The fonts of every report: a sans serif with Latin, Greek, Cyrillic and symbols, and emoji in one colour.
-struct Fonts {
-    book: LazyHash<FontBook>,
-    fonts: Vec<Font>,
-}
-
-static FONTS: LazyLock<Fonts> = LazyLock::new(|| {
-    let files =
-        [dejavu::sans_condensed::regular(), dejavu::sans_condensed::bold(), epaint_default_fonts::NOTO_EMOJI_REGULAR];
-    let fonts: Vec<Font> = files.into_iter().flat_map(|file| Font::iter(Bytes::new(file))).collect();
-    Fonts { book: LazyHash::new(FontBook::from_fonts(&fonts)), fonts }
-});
 
 /// Parsed once for all reports.
 static TEMPLATE: LazyLock<Source> = LazyLock::new(|| Source::detached(include_str!("pdf/template.typ")));
@@ -45,6 +32,7 @@ static TEMPLATE: LazyLock<Source> = LazyLock::new(|| Source::detached(include_st
 /// All that Typst can see while it sets one report: the template, the fonts and, in its library, the values.
 struct ReportWorld {
     library: LazyHash<Library>,
+    fonts: Fonts,
 }
 
 impl World for ReportWorld {
@@ -53,7 +41,7 @@ impl World for ReportWorld {
     }
 
     fn book(&self) -> &LazyHash<FontBook> {
-        &FONTS.book
+        &self.fonts.book
     }
 
     fn main(&self) -> FileId {
@@ -69,7 +57,7 @@ impl World for ReportWorld {
     }
 
     fn font(&self, index: usize) -> Option<Font> {
-        FONTS.fonts.get(index).cloned()
+        self.fonts.fonts.get(index).cloned()
     }
 
     fn today(&self, _: Option<Duration>) -> Option<Datetime> {
@@ -84,10 +72,14 @@ impl Report {
     /// # Errors
     /// A chart names a column that its rows do not have, or the batches of a table differ in schema.
     pub fn to_pdf(&self) -> Result<Vec<u8>> {
+        let mut report = self.to_value()?;
+        let fonts = Fonts::of_machine(&report);
+        report.insert("fonts".into(), fonts.families.iter().map(|name| text(name)).collect::<Array>().into_value());
+        report.insert("font-note".into(), text(&fonts.warning()));
         let mut inputs = Dict::new();
-        inputs.insert("report".into(), self.to_value()?);
+        inputs.insert("report".into(), report.into_value());
         let library = Library::builder().with_inputs(inputs).build();
-        let world = ReportWorld { library: LazyHash::new(library) };
+        let world = ReportWorld { library: LazyHash::new(library), fonts };
         let document: PagedDocument = typst::compile(&world).output.map_err(|e| bug(&e))?;
         let options = PdfOptions {
             timestamp: datetime(self.generated_at).map(Timestamp::new_utc),
@@ -100,7 +92,7 @@ impl Report {
         pdf
     }
 
-    fn to_value(&self) -> Result<Value> {
+    fn to_value(&self) -> Result<Dict> {
         let kpis: Array = self.kpis.iter().map(kpi).collect();
         let sections = self.sections.iter().map(section).collect::<Result<Array>>()?;
         let changes = self.kpis.iter().any(|k| k.change.is_some());
@@ -110,14 +102,13 @@ impl Report {
             "organisation" => text(&self.organisation),
             "period" => text(&self.period),
             "date" => datetime(self.generated_at),
-            "fonts" => [PRINT_FONT, EMOJI_FONT].into_iter().map(text).collect::<Array>(),
             "footer" => text(&self.footer()),
             "facts" => facts,
             "kpis" => kpis,
             "kpi-note" => text(if changes { "Changes are against the previous period." } else { "" }),
+            "kpi-definition" => text(&self.kpi_definition),
             "sections" => sections,
-        }
-        .into_value())
+        })
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
@@ -125,15 +116,11 @@ impl Report {
         if !self.time_zone.is_empty() {
             period = format!("{period} ({})", self.time_zone);
         }
-        let mut facts = vec![
+        vec![
             ("Period", period),
             ("Data complete through", self.data_complete_through.map_or("not known".into(), minute)),
             ("Generated", minute(self.generated_at)),
-        ];
-        if !matches!(self.time_zone.as_str(), "" | "UTC" | "Etc/UTC" | "Z") {
-            facts.push(("Times in charts and tables", "UTC".into()));
-        }
-        facts
+        ]
     }
 
     fn footer(&self) -> String {
@@ -147,7 +134,7 @@ impl Report {
 }
 
 fn kpi(kpi: &Kpi) -> Value {
-    let before = matches!(kpi.unit.as_str(), "$" | "€" | "£" | "¥");
+    let before = kpi.unit_first();
     let rising = kpi.change.unwrap_or(0.0);
     let mood = match (kpi.better, rising) {
         (Better::Neither, _) => "neither",

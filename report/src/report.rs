@@ -5,6 +5,7 @@ use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
 
 use crate::ChartSpec;
+use crate::chart::compact;
 
 /// A report: a title block, headline figures, and sections of one chart and one table each.
 #[derive(Debug, Clone)]
@@ -15,8 +16,8 @@ pub struct Report {
     pub organisation: String,
     /// The period that the report is about, in words: `6–12 July 2026`.
     pub period: String,
-    /// The zone of the period's days, such as `UTC` or `Europe/Berlin`. Times in charts and tables are in UTC, and the
-    /// report says so when the two differ.
+    /// The zone of the period's days, such as `UTC` or `Europe/Berlin`. Times in charts and tables are those of its clocks:
+    /// whoever makes the report puts them there.
     pub time_zone: String,
     /// When the report was made.
     pub generated_at: DateTime<Utc>,
@@ -24,6 +25,8 @@ pub struct Report {
     pub data_complete_through: Option<DateTime<Utc>>,
     /// The headline figures, shown four in a row.
     pub kpis: Vec<Kpi>,
+    /// How the headline figures are defined; may be empty.
+    pub kpi_definition: String,
     /// The sections, in reading order; each gets a bookmark.
     pub sections: Vec<Section>,
 }
@@ -35,7 +38,7 @@ pub struct Kpi {
     pub label: String,
     /// Its value in this period, shown in three digits; `None` is shown as a dash.
     pub value: Option<f64>,
-    /// Its unit; `$`, `€`, `£` and `¥` go before the value.
+    /// Its unit; `$`, `€`, `£` and `¥` go before the value, everything else after it.
     pub unit: String,
     /// The change against the previous period as a share: `0.12` is shown as +12 %. `None` when there is no previous one.
     pub change: Option<f64>,
@@ -43,6 +46,22 @@ pub struct Kpi {
     pub better: Better,
     /// Values over the period for a small line; nulls are gaps, fewer than two draw nothing.
     pub trend: Vec<Option<f64>>,
+}
+
+impl Kpi {
+    /// The value with its unit, as a sentence says it; `None` where there is none.
+    pub fn text(&self) -> Option<String> {
+        let value = compact(self.value?);
+        Some(match self.unit.as_str() {
+            "" => value,
+            unit if self.unit_first() => format!("{unit}{value}"),
+            unit => format!("{value} {unit}"),
+        })
+    }
+
+    pub(crate) fn unit_first(&self) -> bool {
+        matches!(self.unit.as_str(), "$" | "€" | "£" | "¥")
+    }
 }
 
 /// Which change of a figure is good news.

@@ -73,6 +73,13 @@ pub fn views(dir: &Path) -> Result<BTreeMap<String, String>> {
     Ok(list(dir)?.into_iter().map(|file| (file.name, file.sql)).collect())
 }
 
+/// The names of the views of a folder that anybody can read: neither they nor what they use has parameters.
+pub fn plain_views(dir: &Path) -> Result<Vec<String>> {
+    let all = list(dir)?;
+    let plain = all.iter().filter(|view| with_views(view, &all).iter().all(|text| text.parameters().is_empty()));
+    Ok(plain.map(|view| view.name.clone()).collect())
+}
+
 /// A file and the views that it uses, directly or through others.
 pub fn with_views<'a>(file: &'a SqlFile, views: &'a [SqlFile]) -> Vec<&'a SqlFile> {
     let mut used = vec![file];
@@ -112,7 +119,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// Identifiers and `$parameters` of a SQL text, outside comments and string literals. Quoted identifiers lose their quotes.
-fn words(sql: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(sql: &str) -> impl Iterator<Item = &str> {
     let mut rest = sql;
     std::iter::from_fn(move || {
         loop {

@@ -1,15 +1,22 @@
 //! Which drawing suits an answer: chosen from the shape of its columns, so that a SQL file needs no settings.
 //!
 //! First column a time: a line, if there are two moments to join. First column text: lying bars. One row of numbers: headline figures. Else: a table alone.
-//! A column `country` first: the map. Columns cohort, n and rate_on: a grid.
+//! A column `country` first: the map; `currency`: no drawing, since amounts of several currencies are never compared. Columns cohort,
+//! n and rate_on: a grid.
 //! The first number after the first column is drawn: put it there. Others may have other units and are in the table.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray};
+use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use millstream::Result;
 use millstream_report::{ChartKind, ChartSpec, Theme};
 
 use crate::adapt::report_error;
+use crate::label;
 
 /// How an answer is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +64,10 @@ pub fn choose(schema: &Schema, rows: usize) -> Drawing {
     };
     let (x, y) = (first.name().clone(), value.name().clone());
     let named = |name: &str| schema.column_with_name(name).is_some();
+    // Amounts of several currencies cannot be compared.
+    if x == "currency" {
+        return Drawing::Table;
+    }
     if x == "country" {
         return Drawing::Map { x, y };
     }
@@ -83,11 +94,55 @@ pub fn spec(title: &str, description: &str, schema: &Schema, batches: &[RecordBa
     };
     let (unit, factor, series) = match kind {
         ChartKind::Heat => ("%".to_string(), 100.0, Some("cohort".to_string())),
-        _ => (words(&y), 1.0, None),
+        _ => (label::titled(&y), 1.0, None),
     };
-    let chart = ChartSpec::new(kind, batches.to_vec(), x, y);
+    let (batches, series, unit) = match series {
+        None => by_currency(kind, schema, batches, unit)?,
+        series => (batches.to_vec(), series, unit),
+    };
+    // Bars of one name would hide each other.
+    if kind == ChartKind::HorizontalBars && repeats(&batches, &x)? {
+        return None;
+    }
+    let chart = ChartSpec::new(kind, batches, x, y);
     let (title, description) = (title.to_string(), description.to_string());
     Some(ChartSpec { title, description, unit, factor, series, ..chart })
+}
+
+/// Whether a name occurs twice.
+fn repeats(batches: &[RecordBatch], column: &str) -> Option<bool> {
+    let mut seen = BTreeSet::new();
+    for batch in batches {
+        let names = cast(batch.column_by_name(column)?, &DataType::Utf8).ok()?;
+        if names.as_string::<i32>().iter().any(|name| !seen.insert(name.map(str::to_string))) {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// Amounts of several currencies: lines are told apart, bars are those of the first row's currency, and the unit says which.
+fn by_currency(
+    kind: ChartKind,
+    schema: &Schema,
+    batches: &[RecordBatch],
+    unit: String,
+) -> Option<(Vec<RecordBatch>, Option<String>, String)> {
+    let all = concat_batches(&Arc::new(schema.clone()), batches).ok()?;
+    let Some(column) = all.column_by_name("currency").filter(|_| all.num_rows() > 0) else {
+        return Some((batches.to_vec(), None, unit));
+    };
+    let names = cast(column, &DataType::Utf8).ok()?;
+    let names = names.as_string::<i32>();
+    let first = names.value(0).to_string();
+    if names.iter().all(|name| name == Some(&first)) {
+        return Some((vec![all], None, format!("{unit}, {first}")));
+    }
+    if kind == ChartKind::Line {
+        return Some((vec![all], Some("currency".into()), unit));
+    }
+    let keep: BooleanArray = names.iter().map(|name| Some(name == Some(&first))).collect();
+    Some((vec![filter_record_batch(&all, &keep).ok()?], None, format!("{unit}, {first}")))
 }
 
 /// The chart as SVG for a page, if the answer's shape has one.
@@ -104,6 +159,7 @@ pub fn words(column: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{ArrayRef, Float64Array, StringArray};
     use arrow::datatypes::{Field, TimeUnit};
 
     fn schema(types: &[DataType]) -> Schema {
@@ -123,5 +179,26 @@ mod tests {
         assert_eq!(choose(&schema(&[DataType::Int64, DataType::Float64]), 2), Drawing::Table);
         assert_eq!(choose(&schema(&[DataType::Utf8]), 2), Drawing::Table);
         assert_eq!(choose(&schema(&[]), 1), Drawing::Table);
+    }
+
+    fn rows(names: &[&str], values: &[f64], currencies: &[&str]) -> RecordBatch {
+        let text = |texts: &[&str]| Arc::new(StringArray::from(texts.to_vec())) as ArrayRef;
+        let numbers = Arc::new(Float64Array::from(values.to_vec())) as ArrayRef;
+        let columns = [("account", text(names)), ("net_usd", numbers), ("currency", text(currencies))];
+        RecordBatch::try_from_iter(columns.into_iter().filter(|(_, column)| !column.is_empty())).unwrap()
+    }
+
+    fn drawn(rows: &RecordBatch) -> Option<(usize, String)> {
+        let spec = spec("", "", &rows.schema(), std::slice::from_ref(rows))?;
+        Some((spec.data.iter().map(RecordBatch::num_rows).sum(), spec.unit))
+    }
+
+    #[test]
+    fn bars_are_of_one_currency_and_of_one_row_each() {
+        let of = |unit: &str, bars: usize| Some((bars, unit.to_string()));
+        assert_eq!(drawn(&rows(&["a", "b"], &[2.0, 1.0], &[])), of("Net, $", 2));
+        assert_eq!(drawn(&rows(&["a", "a"], &[2.0, 1.0], &[])), None, "two rows of one name");
+        assert_eq!(drawn(&rows(&["a", "b", "c"], &[2.0, 1.0, 3.0], &["EUR", "EUR", "USD"])), of("Net, $, EUR", 2));
+        assert_eq!(drawn(&rows(&["a", "a"], &[2.0, 1.0], &["EUR", "USD"])), of("Net, $, EUR", 1));
     }
 }

@@ -15,7 +15,8 @@ use crate::tables::Tables;
 const SILENT_AFTER: EventTime = DAY;
 
 /// The moment before which no event is expected to change the answer of `file`: the least watermark of what it reads, and the
-/// first day that a rollup which it reads has still to do. `None` where nothing has arrived yet.
+/// first day that a rollup which it reads has still to do. `None` where nothing has arrived yet. Where all that it reads is silent:
+/// the greatest watermark of the others.
 ///
 /// Events later than the watermark allows may still change raw tables; they are counted in `<pipeline>__late`.
 pub async fn through(tables: &Tables, config: &Config, file: &SqlFile, now: EventTime) -> Result<Option<EventTime>> {
@@ -31,15 +32,19 @@ pub async fn through(tables: &Tables, config: &Config, file: &SqlFile, now: Even
         }
     }
     let pipelines = catalog::pipelines(&config.sql.pipelines)?;
-    let mut watermarks = Vec::new();
+    let (mut watermarks, mut newest) = (Vec::new(), None);
     for (name, watermark) in tables.watermarks() {
+        if watermark == WATERMARK_MIN || watermark == WATERMARK_MAX {
+            continue;
+        }
+        newest = newest.max(Some(watermark));
         // A stored watermark is a source's: it counts where the file reads a pipeline that reads the source.
         if reads.contains(&name) || pipelines.iter().any(|p| reads.contains(&p.name) && p.mentions(&name)) {
             watermarks.push(watermark);
         }
     }
-    watermarks.retain(|watermark| *watermark != WATERMARK_MIN && *watermark != WATERMARK_MAX);
-    let Some(newest) = watermarks.iter().max().copied() else { return Ok(None) };
+    let Some(newest) = newest.filter(|_| !watermarks.is_empty()) else { return Ok(None) };
+    // Silent is who says nothing while others speak; in a replay of old data everybody's clock stands still.
     let live = watermarks.into_iter().filter(|watermark| *watermark >= newest.min(now.saturating_sub(SILENT_AFTER)));
-    Ok(live.chain(ends).min())
+    Ok(live.chain(ends).min().or(Some(newest)))
 }

@@ -18,7 +18,7 @@ use millstream_proto::v1::{
 use crate::demo::random::Random;
 use crate::demo::stream::timestamp;
 
-pub use billing::{Billing, Kind};
+pub use billing::{Billing, Kind, currency as billing_currency};
 pub use truth::{DayTruth, Movements, Truth};
 
 const MILLISECOND: i64 = 1_000_000;
@@ -372,18 +372,44 @@ impl World {
         let wanted = number >= self.shape.days - self.shape.days / 4 && self.random.chance(35);
         let name = if wanted { "installed" } else { name };
         let agent = if wanted { RISING } else { self.random.below(AGENTS) + 1 };
-        self.truth.used(user, &format!("marketplace {name}"), 1);
         if name == "installed" {
             self.truth.installed(user / ACCOUNT_USERS, agent, time);
         }
+        let rating = (name == "reviewed").then(|| self.random.between(1, 6));
+        let agent = if name == "searched" { 0 } else { agent };
+        self.market_event(user, tier, (name, agent), (rating, None), time, day);
+        // One install in three is of a paid version, and of five buyers one wants the money back.
+        let number = u64::from(user) + agent;
+        if name == "installed" && number.is_multiple_of(3) {
+            let cents = agent as i64 * 100 - 1;
+            self.market_event(user, tier, ("purchased", agent), (None, Some(cents)), time + SECOND, day);
+            if number.is_multiple_of(15) {
+                let later = time + 1_800 * SECOND;
+                self.market_event(user, tier, ("refunded", agent), (None, Some(-cents)), later, day);
+            }
+        }
+    }
+
+    fn market_event(
+        &mut self,
+        user: u32,
+        tier: &str,
+        (name, agent): (&str, u64),
+        (rating, cents): (Option<i64>, Option<i64>),
+        time: EventTime,
+        day: &mut Day,
+    ) {
+        self.truth.used(user, &format!("marketplace {name}"), 1);
+        self.truth.market(name, rating, cents);
         day.marketplace.push(MarketplaceEvent {
             event_id: self.id(),
             event_time: timestamp(time),
             user_id: user_id(user),
             account_id: account_id(user / ACCOUNT_USERS),
             name: name.to_string(),
-            agent: if name == "searched" { String::new() } else { format!("agent-{agent:02}") },
-            rating: (name == "reviewed").then(|| self.random.between(1, 6)),
+            agent: if agent == 0 { String::new() } else { format!("agent-{agent:02}") },
+            rating,
+            price_usd: cents.map(|cents| cents as f64 / 100.0),
             tier: tier.to_string(),
             country: country(user),
             ..MarketplaceEvent::default()

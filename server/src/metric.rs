@@ -23,6 +23,7 @@ use crate::complete;
 use crate::config::Config;
 use crate::range::{Range, parse_day, parse_time};
 use crate::tables::Tables;
+use crate::twin;
 
 /// Parameters that the server gives.
 const GIVEN: [&str; 7] = ["from", "to", "tz", "interval", "breakdown", "complete_through", "now"];
@@ -213,6 +214,12 @@ pub async fn prepare(
 }
 
 impl Prepared {
+    /// The query as an analyst would type it: it runs by itself.
+    pub fn twin(&self, config: &Config) -> Result<String> {
+        let views = catalog::list(&config.sql.views)?;
+        Ok(twin::text(&self.answer.metric.file, &self.sql, &views, &self.values, &self.columns))
+    }
+
     /// Computes the rows, or remembers them.
     pub async fn run(self, tables: &Tables, config: &Config, cache: &Cache) -> Result<Answer, Refusal> {
         let mut answer = self.answer;

@@ -1,23 +1,23 @@
 //! Reports: a folder sql/reports/<name> with NN_section.sql, run over one range of time and printed as PDF or CSV.
 //!
 //! A section's heading is the first line of its header comment, its definition the rest; its chart is chosen by the shape
-//! of the answer. One row of numbers becomes the headline figures, each compared with the time just before.
+//! of the answer. One row of numbers becomes the headline figures, each compared with the time just before; in a file named
+//! `..._headline` also one row of numbers per currency.
+
+mod document;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
-use chrono::{DateTime, NaiveDateTime, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt, stream};
 use millstream::time::{DAY, EventTime, day_of};
 use millstream::{Error, QueryResult, Result};
-use millstream_report::{Better, CsvOptions, CsvWriter, Kpi, Report, Section};
+use millstream_report::{CsvOptions, CsvWriter};
 
 use crate::adapt::report_error;
 use crate::catalog::{self, SqlFile};
@@ -108,14 +108,15 @@ pub async fn run(
     zone: Tz,
     now: EventTime,
 ) -> Result<Answers> {
-    schedule::make_missing(tables, &config.sql.rollups, day_of(range.from)).await?;
+    let files = sections(&config.sql.reports, name)?;
+    make_current(tables, config, &files, range, now).await?;
     let mut answers = Vec::new();
     let mut complete_through = Some(EventTime::MAX);
-    for file in sections(&config.sql.reports, name)? {
+    for file in files {
         let result = query(tables, config, &file, range, zone).await?;
         let rows = result.batches.iter().map(RecordBatch::num_rows).sum();
         let (mut previous, mut trend) = (None, Vec::new());
-        if chart::choose(&result.schema, rows) == Drawing::Headline {
+        if is_headline(&file, &result.schema, rows) {
             previous = Some(query(tables, config, &file, range.previous(), zone).await?);
             let pieces = stream::iter(pieces(range)).map(|piece| query(tables, config, &file, piece, zone));
             trend = pieces.buffered(TREND_AT_ONCE).try_collect().await?;
@@ -126,6 +127,45 @@ pub async fn run(
     }
     let complete_through = complete_through.filter(|time| *time != EventTime::MAX);
     Ok(Answers { name: name.to_string(), range, zone, generated_at: now, complete_through, sections: answers })
+}
+
+/// Whether the answer is figures: one row of numbers, or one per currency where the file's name says so.
+fn is_headline(file: &SqlFile, schema: &Schema, rows: usize) -> bool {
+    let fields = schema.fields();
+    let per_currency = fields.first().is_some_and(|field| field.name() == "currency")
+        && fields.iter().skip(1).all(|field| field.data_type().is_numeric());
+    chart::choose(schema, rows) == Drawing::Headline || per_currency && file.name.ends_with("headline")
+}
+
+/// One section of a report, by its file's name.
+///
+/// *Errors*: `Config` if there is no such report or section; it names those there are.
+pub async fn section(
+    tables: &Tables,
+    config: &Config,
+    (name, section): (&str, &str),
+    range: Range,
+    zone: Tz,
+    now: EventTime,
+) -> Result<QueryResult> {
+    let files = sections(&config.sql.reports, name)?;
+    let Some(file) = files.iter().find(|file| file.name == section) else {
+        let known: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        return Err(Error::Config(format!(
+            "the report {name} has no section `{section}`; it has: {}",
+            known.join(", ")
+        )));
+    };
+    make_current(tables, config, std::slice::from_ref(file), range, now).await?;
+    query(tables, config, file, range, zone).await
+}
+
+/// A report is about days that are over: what is rolled up of them is made to be what the events say. The day in progress is as the
+/// last recheck left it.
+async fn make_current(tables: &Tables, config: &Config, files: &[SqlFile], range: Range, now: EventTime) -> Result<()> {
+    let queries: Vec<&str> = files.iter().map(|file| file.sql.as_str()).collect();
+    let through_day = day_of(range.to.saturating_sub(1)).min(day_of(now) - 1);
+    schedule::make_current(tables, &config.sql.rollups, &queries, through_day).await
 }
 
 /// The time cut into days, or into fewer pieces where it is long; nothing where there would be no line.
@@ -203,108 +243,6 @@ impl Answers {
     fn local(&self, time: EventTime) -> NaiveDateTime {
         utc(time).with_timezone(&self.zone).naive_local()
     }
-
-    /// What the PDF prints.
-    pub fn document(&self, organisation: &str) -> Result<Report> {
-        let (first, last) = self.days();
-        let whole = [self.range.from, self.range.to].iter().all(|t| self.local(*t).time() == NaiveTime::MIN);
-        let mut kpis = Vec::new();
-        let mut sections = Vec::new();
-        for answer in &self.sections {
-            if let Some(previous) = &answer.previous {
-                kpis.extend(figures(&answer.result, previous, &answer.trend)?);
-                continue;
-            }
-            let table = shown(&answer.result)?;
-            let schema = &answer.result.schema;
-            sections.push(Section {
-                title: answer.file.title.clone(),
-                description: String::new(),
-                chart: chart::spec(&answer.file.title, "", schema, &answer.result.batches),
-                table,
-                definition: paragraphs(&answer.file.definition),
-                ..Section::default()
-            });
-        }
-        Ok(Report {
-            title: format!("{} report", capitalised(&chart::words(&self.name))),
-            organisation: organisation.to_string(),
-            period: if whole { format!("{first} to {last}") } else { format!("{first} to {last}, in part") },
-            time_zone: self.zone.name().to_string(),
-            generated_at: utc(self.generated_at),
-            data_complete_through: self.complete_through.map(utc),
-            kpis,
-            sections,
-        })
-    }
-}
-
-/// The figures of a one-row answer, each with its change against the time before.
-fn figures(now: &QueryResult, before: &QueryResult, trend: &[QueryResult]) -> Result<Vec<Kpi>> {
-    let value = |result: &QueryResult, name: &str| -> Result<Option<f64>> {
-        let Some(column) = result.batches.iter().find(|b| b.num_rows() > 0).and_then(|b| b.column_by_name(name)) else {
-            return Ok(None);
-        };
-        let floats = cast(column, &DataType::Float64)?;
-        Ok(floats.as_primitive::<Float64Type>().iter().next().flatten())
-    };
-    let names = now.schema.fields().iter().map(|field| field.name());
-    names
-        .map(|name| {
-            let trend = trend.iter().map(|piece| value(piece, name)).collect::<Result<Vec<_>>>()?;
-            let (value, before) = (value(now, name)?, value(before, name)?);
-            let change = value.zip(before).filter(|(_, b)| *b != 0.0).map(|(v, b)| (v - b) / b.abs());
-            let (label, unit) = unit_of(name);
-            Ok(Kpi { label, value, unit: unit.to_string(), change, better: better(name), trend })
-        })
-        .collect()
-}
-
-/// The unit is the name's last word, as everywhere in this project.
-fn unit_of(column: &str) -> (String, &'static str) {
-    for (suffix, unit) in [("_ms", "ms"), ("_usd", "$"), ("_percent", "%"), ("_bytes", "B"), ("_seconds", "s")] {
-        if let Some(name) = column.strip_suffix(suffix) {
-            return (capitalised(&chart::words(name)), unit);
-        }
-    }
-    (capitalised(&chart::words(column)), "")
-}
-
-fn better(column: &str) -> Better {
-    let lower = ["latency", "error", "failure", "_ms", "bounce", "rejected", "late"];
-    let neither = ["cost", "tokens"];
-    if neither.iter().any(|word| column.contains(word)) {
-        Better::Neither
-    } else if lower.iter().any(|word| column.contains(word)) {
-        Better::Lower
-    } else {
-        Better::Higher
-    }
-}
-
-/// The rows with headings that people read.
-fn shown(result: &QueryResult) -> Result<Vec<RecordBatch>> {
-    let fields: Vec<Field> = result
-        .schema
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_name(capitalised(&chart::words(field.name()))))
-        .collect();
-    let schema = Arc::new(Schema::new(fields));
-    let columns = |batch: &RecordBatch| -> Vec<ArrayRef> { batch.columns().to_vec() };
-    let batches = result.batches.iter().map(|batch| RecordBatch::try_new(schema.clone(), columns(batch)));
-    Ok(batches.collect::<Result<Vec<_>, _>>()?)
-}
-
-/// Lines of one paragraph are joined; an empty line parts two.
-fn paragraphs(text: &str) -> String {
-    text.split("\n\n").map(|p| p.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
-}
-
-/// With a capital first letter.
-pub fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 fn utc(time: EventTime) -> DateTime<Utc> {
@@ -333,28 +271,6 @@ pub fn save(answers: &Answers, organisation: &str, pdf: bool, out: Option<&Path>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Float64Array, Int64Array};
-
-    fn one_row(users: i64, p95: Option<f64>) -> QueryResult {
-        let columns: Vec<(&str, ArrayRef)> = vec![
-            ("active_users", Arc::new(Int64Array::from(vec![users]))),
-            ("api_p95_ms", Arc::new(Float64Array::from(vec![p95]))),
-        ];
-        let batch = RecordBatch::try_from_iter(columns).unwrap();
-        QueryResult { schema: batch.schema(), batches: vec![batch], truncated: false }
-    }
-
-    #[test]
-    fn headline_figures_are_compared_with_the_time_before() {
-        let trend = [one_row(50, None), one_row(60, Some(1.0))];
-        let kpis = figures(&one_row(110, Some(50.0)), &one_row(100, None), &trend).unwrap();
-        let (users, p95) = (&kpis[0], &kpis[1]);
-        assert_eq!((users.label.as_str(), users.unit.as_str(), users.value), ("Active users", "", Some(110.0)));
-        assert!((users.change.unwrap() - 0.1).abs() < 1e-12);
-        assert_eq!((users.better, &users.trend), (Better::Higher, &vec![Some(50.0), Some(60.0)]));
-        assert_eq!((p95.label.as_str(), p95.unit.as_str(), p95.change), ("Api p95", "ms", None));
-        assert_eq!(p95.better, Better::Lower);
-    }
 
     #[test]
     fn an_unknown_report_names_those_there_are() {

@@ -5,6 +5,7 @@
 //! at a time, on many days. The day in progress is rolled up at each recheck, so that what is read from rollups includes today; the
 //! cron time makes sure that a closed day is done by then.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -53,6 +54,32 @@ pub async fn make_missing(tables: &Tables, dir: &std::path::Path, day: i32) -> R
         }
     }
     Ok(())
+}
+
+/// Runs the rollups that the queries read, directly or through others, on every day up to `through_day` that is due.
+///
+/// Errors: the first day that fails, since an answer without it would be wrong.
+pub async fn make_current(tables: &Tables, dir: &std::path::Path, queries: &[&str], through_day: i32) -> Result<()> {
+    let rollups = rollups(dir)?;
+    let mut reads = BTreeSet::new();
+    for query in queries {
+        reads.extend(tables.tables_read(query)?);
+    }
+    // From the last to the first: a rollup's inputs come before it.
+    for rollup in rollups.iter().rev() {
+        if reads.contains(&rollup.name) {
+            reads.extend(tables.tables_read(&rollup.sql)?);
+        }
+    }
+    for rollup in rollups.iter().filter(|rollup| reads.contains(&rollup.name)) {
+        let days: Vec<i32> = tables.rollup_days_due(rollup, through_day).await?.into_iter().collect();
+        for days in days.chunks(ROLLUP_DAYS_AT_ONCE) {
+            for run in tables.rollup_days(rollup, days).await? {
+                run?;
+            }
+        }
+    }
+    make_missing(tables, dir, through_day).await
 }
 
 /// What the engine needs of a file in sql/rollups.

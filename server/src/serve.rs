@@ -83,9 +83,11 @@ impl Server {
         let routes = otlp::grpc::add_to(routes, Arc::new(collector), &keys, config.ingest.message_bytes_max);
         let (section, stop_grpc) = (config.ingest.clone(), stopped(stopping.clone()));
         let grpc = ingest::serve(engine.clone(), keys.clone(), section, grpc, routes, stop_grpc);
+        let views = catalog::plain_views(&config.sql.views)?;
         let postgres = postgres.map(|listener| {
             let (section, limits) = (config.postgres.clone(), config.query_limits());
-            tokio::spawn(postgres::serve(engine.clone(), keys.clone(), section, limits, listener, stopping.clone()))
+            let (engine, keys) = (engine.clone(), keys.clone());
+            tokio::spawn(postgres::serve(engine, keys, section, limits, views, listener, stopping.clone()))
         });
         let app = App::new(engine.clone(), config, keys.clone(), clock, stopping.clone());
         let mut faces = vec![tokio::spawn(grpc), tokio::spawn(serve_http(http, Arc::new(app), stopping.clone()))];

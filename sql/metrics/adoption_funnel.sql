@@ -19,6 +19,7 @@ WITH people AS (
     AND d.first_event < $to
     AND ($tier IS NULL OR d.tier = $tier)
     AND coalesce(d.user_id, i.user_id) IS NOT NULL
+    AND coalesce(d.user_id, i.user_id) NOT IN (SELECT person FROM excluded_people)
   GROUP BY 1
 ),
 steps AS (

@@ -2,6 +2,7 @@
 --
 -- Average revenue per account at the month's end, divided by the mean customer churn rate of the six months before (this one is
 -- left out). None, with the reason, where there was no churn or nobody paid: never infinity.
+-- `gross_margin`, a fraction (1 if it is not given), takes the cost of serving off.
 -- Grain: one row per month and currency. Units: minor units of the currency (cents).
 -- Lateness: none is lost: it reads every event.
 -- Source: sql/views/mrr_periods.sql; the definition is ChartMogul's LTV.
@@ -11,7 +12,7 @@ SELECT
   currency,
   arpa_minor,
   churn_rate AS customer_churn_rate_6m,
-  CASE WHEN churn_rate > 0 THEN arpa_minor / churn_rate END AS ltv_minor,
+  CASE WHEN churn_rate > 0 THEN coalesce($gross_margin, 1.0) * arpa_minor / churn_rate END AS ltv_minor,
   CASE
     WHEN arpa_minor IS NULL THEN 'nobody pays'
     WHEN churn_rate IS NULL THEN 'nobody paid in the six months before'

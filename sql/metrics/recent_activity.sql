@@ -19,7 +19,7 @@ FROM (
   FROM raw_incident_events
   WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to
   UNION ALL
-  SELECT event_time, 'agent ' || name, coalesce(agent, ''), coalesce(agent_version, '')
+  SELECT event_time, 'agent ' || name, coalesce(agent, ''), coalesce(account_id, user_id, anonymous_id, '')
   FROM raw_marketplace_events
   WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to
     AND name IN ('published', 'installed', 'reviewed')

@@ -1,9 +1,9 @@
 -- Sessions
 --
--- Sessions of work in the editor that ended in the period: events of one user with less than 30 minutes between neighbours.
--- A session of a single event lasts 0 ms and is a bounce.
+-- Sessions of work in the editor that ended in the period: events of one user with less than 30 minutes between neighbours, cut
+-- after 24 hours. A session of a single event lasts 0 ms and is a bounce.
 -- Grain: one row per period. Units: milliseconds; percentiles are exact: sorted[ceil(q * n) - 1].
--- Lateness: one minute; a session appears when it is over. Source: pipelines/user_sessions.sql.
+-- Lateness: one minute; a session appears when it is over. Source: sql/views/session_pieces.sql.
 SELECT
   period_label(period_start, $interval, $tz) AS period,
   period_start,
@@ -23,10 +23,9 @@ FROM (
     CAST(sum(duration_ms) AS DOUBLE) / count(*) AS duration_mean_ms,
     CAST(percentile_disc(duration_ms, 0.5) AS DOUBLE) AS duration_p50_ms,
     CAST(percentile_disc(duration_ms, 0.9) AS DOUBLE) AS duration_p90_ms,
-    sum(CASE WHEN events = 1 THEN 1 ELSE 0 END) AS bounces
-  FROM user_sessions
+    sum(CASE WHEN bounce THEN 1 ELSE 0 END) AS bounces
+  FROM session_pieces
   WHERE day >= CAST($from AS DATE)
-    AND day <= CAST($to + INTERVAL '30 minutes' AS DATE)
     AND last_event >= $from
     AND last_event < $to
     AND $interval IN ('day', 'hour', 'week', 'month', 'quarter', 'year', 'all')

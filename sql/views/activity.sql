@@ -1,7 +1,8 @@
 -- When people were active: the first and the last qualifying event of each UTC day.
 --
 -- Grain: one or two rows per UTC day, person, account, plan, country and editor. `at` is a moment of activity, UTC; on no local
--- day of any zone is there activity without a row on it. Installations that nobody signed in on are left out.
+-- day of any zone is there activity without a row on it. Installations that nobody signed in on are left out,
+-- and those of sql/views/excluded_people.sql.
 -- Source: sql/rollups/user_days.sql, sql/views/identities.sql.
 SELECT
   coalesce(d.user_id, i.user_id) AS person,
@@ -20,3 +21,4 @@ FROM (
 ) AS d
 LEFT JOIN identities AS i ON i.anonymous_id = d.anonymous_id
 WHERE coalesce(d.user_id, i.user_id) IS NOT NULL
+  AND coalesce(d.user_id, i.user_id) NOT IN (SELECT person FROM excluded_people)

@@ -10,4 +10,5 @@ SELECT
 FROM user_first_seen AS f
 LEFT JOIN identities AS i ON i.anonymous_id = f.anonymous_id
 WHERE coalesce(f.user_id, i.user_id) IS NOT NULL
+  AND coalesce(f.user_id, i.user_id) NOT IN (SELECT person FROM excluded_people)
 GROUP BY 1

@@ -1,5 +1,6 @@
 //! A PostgreSQL server of a test's own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -21,10 +22,27 @@ pub struct Postgres {
 impl Postgres {
     /// Makes a cluster in a fresh directory and starts it.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// As [`start`](Self::start), with TLS: `server.pem` and `server.key` are in `certificates`.
+    pub fn start_with_tls(certificates: &Path) -> Self {
+        Self::start_with(Some(certificates))
+    }
+
+    fn start_with(certificates: Option<&Path>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let data = dir.path().join("data");
         std::fs::write(dir.path().join("password"), PASSWORD).unwrap();
+        for (name, from) in
+            ["server.pem", "server.key"].iter().filter_map(|name| Some((name, certificates?.join(name))))
+        {
+            let copy = dir.path().join(name);
+            std::fs::copy(from, &copy).unwrap();
+            // The server takes no key that others can read.
+            std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
         if is_root() {
             // The server refuses to run as root.
             let owner = Command::new("chown").args(["-R", "postgres"]).arg(dir.path()).status().unwrap();
@@ -38,14 +56,14 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let server = server_command("postgres")
-            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-F", "-k", ""])
-            .arg("-D")
-            .arg(&data)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut server = server_command("postgres");
+        server.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-F", "-k", ""]).arg("-D").arg(&data);
+        if certificates.is_some() {
+            let file = |name: &str| dir.path().join(name).display().to_string();
+            server.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={}", file("server.pem"))]);
+            server.args(["-c", &format!("ssl_key_file={}", file("server.key"))]);
+        }
+        let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let own = Self { port, dir, server };
         wait_for("PostgreSQL answers", || own.psql("SELECT 1").ok());
         own

@@ -158,7 +158,7 @@ pub(super) fn draw_stacked(spec: &ChartSpec, data: &Data, theme: Theme, note: Op
             let (start, end) = (y(*from), y(*from + value));
             *from += value;
             let rect = (middle - width / 2.0, start.min(end), width, (start - end).abs());
-            draw_rect(&mut canvas, rect, index, || tooltip(name, data, index, value));
+            draw_rect(&mut canvas, rect, data.colour(index), || tooltip(name, data, index, value));
         }
         labels.draw(&mut canvas, place, name, (middle, plot.bottom));
     }
@@ -256,7 +256,7 @@ fn draw_upright_group(
         let x = middle + (index as f64 - count / 2.0) * width;
         let gap = if count > 1.0 { width * 0.06 } else { 0.0 };
         let rect = (x + gap, end.min(zero), width - 2.0 * gap, (end - zero).abs());
-        draw_rect(canvas, rect, index, || tooltip(name, data, index, value));
+        draw_rect(canvas, rect, data.colour(index), || tooltip(name, data, index, value));
         if with_values {
             let y = if value < 0.0 { end + 12.0 } else { end - 5.0 };
             canvas.text((middle, y), Anchor::Middle, "ink", &compact(value));
@@ -305,7 +305,7 @@ pub(super) fn draw_lying(spec: &ChartSpec, data: &Data, theme: Theme, note: Opti
             let Some(value) = *value else { continue };
             let end = plot.left + scale.fraction(value) * plot.width();
             let rect = (end.min(zero), y, (end - zero).abs(), BAR_PX);
-            draw_rect(&mut canvas, rect, index, || tooltip(name, data, index, value));
+            draw_rect(&mut canvas, rect, data.colour(index), || tooltip(name, data, index, value));
             let (at, anchor) = if value < 0.0 { (end - 6.0, Anchor::End) } else { (end + 6.0, Anchor::Start) };
             canvas.text((at, y + 11.0), anchor, "muted", &compact(value));
         }

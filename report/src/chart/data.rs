@@ -52,6 +52,19 @@ impl Data {
         Ok(Self { axis, series })
     }
 
+    /// The place of a series among the colours: a few names have theirs everywhere, so that failures are never the colour of success.
+    pub(super) fn colour(&self, index: usize) -> usize {
+        let name = self.series.get(index).map_or(String::new(), |series| series.name.to_lowercase());
+        match name.as_str() {
+            "failures" | "errors" | "churn" => 1,
+            "successes" | "expansion" => 2,
+            "contraction" => 4,
+            "reactivation" => 5,
+            "cancelled" | "dormant" | "period before" => 7,
+            _ => index,
+        }
+    }
+
     /// The greatest and the smallest number drawn.
     pub(super) fn y_range(&self) -> Option<(f64, f64)> {
         let values = self.series.iter().flat_map(|s| s.y.iter().flatten().copied());

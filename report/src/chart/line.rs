@@ -39,14 +39,15 @@ pub(super) fn draw(spec: &ChartSpec, data: &Data, theme: Theme, note: Option<Str
     let mut marks = Vec::new();
     for (index, series) in data.series.iter().enumerate() {
         let segments = segments(series, &x, &plot, &y_scale);
-        if data.series.len() == 1 {
+        // A ground under a line says that its height counts from zero.
+        if data.series.len() == 1 && y_scale.fraction(0.0) >= 0.0 && y_scale.fraction(0.0) <= 1.0 {
             draw_area(&mut canvas, &segments, &plot, &y_scale);
         }
-        draw_segments(&mut canvas, &segments, index, 2.0);
+        draw_segments(&mut canvas, &segments, data.colour(index), 2.0);
         marks.extend(segments.into_iter().flatten().map(|point| (index, point)));
     }
     if theme == Theme::Page && marks.len() <= TOOLTIPS_MAX {
-        draw_tooltips(&mut canvas, data, &x, &marks);
+        draw_tooltips(&mut canvas, spec, data, &x, &marks);
     }
     let time = matches!(data.axis, Axis::TimeMs(_)).then_some((x.low as i64, x.high as i64));
     super::mark_plot(&mut canvas, &plot, time);
@@ -207,14 +208,18 @@ fn draw_segments(canvas: &mut Canvas, segments: &[Vec<Point>], index: usize, wid
 }
 
 /// Unseen dots that carry the value for whoever points at them.
-fn draw_tooltips(canvas: &mut Canvas, data: &Data, x: &Horizontal, marks: &[(usize, Point)]) {
+fn draw_tooltips(canvas: &mut Canvas, spec: &ChartSpec, data: &Data, x: &Horizontal, marks: &[(usize, Point)]) {
+    const DAY_MS: i64 = 86_400_000;
+    // A value of a day needs no time of day.
+    let days = matches!(&data.axis, Axis::TimeMs(times) if times.iter().flatten().all(|t| t.rem_euclid(DAY_MS) == 0));
     for (index, point) in marks {
         let name = data.series.get(*index).map_or("", |s| s.name.as_str());
         let place = match &data.axis {
             Axis::TimeMs(_) => {
                 let time = x.values.get(point.row).copied().flatten().and_then(|t| scale::utc(t as i64));
                 time.map_or_else(String::new, |t| {
-                    t.format("%-d %b %Y %H:%M:%S UTC").to_string().replace(":00 UTC", " UTC")
+                    let text = t.format(if days { "%-d %b %Y" } else { "%-d %b %Y %H:%M:%S" }).to_string();
+                    if days { text } else { format!("{} {}", text.strip_suffix(":00").unwrap_or(&text), spec.clocks) }
                 })
             }
             Axis::Number(numbers) => {

@@ -134,6 +134,7 @@ fn weekly() -> Report {
             kpi("API p95", 412.0, "ms", Some(-0.034), Better::Lower),
             kpi("Active users", 180.0, "", Some(0.02), Better::Higher),
         ],
+        kpi_definition: "Tokens are those read and written by models.".into(),
         sections: vec![calls_section(), cost_section(200), users_section(), latency_section()],
     }
 }
@@ -161,6 +162,7 @@ fn a_weekly_report_has_everything_its_readers_look_for() {
         "1,234.50",
         "Showing 24 of 168 rows.",
         "A call is one request of an agent",
+        "Tokens are those read and written by models.",
         "page 1 of",
     ] {
         assert!(text.contains(expected), "{expected:?} is missing from the text of the PDF:\n{text}");
@@ -238,6 +240,34 @@ fn texts_are_shown_as_they_are() {
 }
 
 #[test]
+fn other_scripts_are_set_in_fonts_of_the_machine_and_what_none_has_is_named() {
+    let agent: ArrayRef = Arc::new(StringArray::from(vec!["代码审查员", "مساعد", "עוזר", "助手 🚀"]));
+    let n: ArrayRef = Arc::new(Int64Array::from(vec![4, 3, 2, 1]));
+    let rows = RecordBatch::try_from_iter([("agent", agent), ("runs", n)]).unwrap();
+    let report = Report {
+        organisation: "株式会社アクメ".into(),
+        // Nobody has a font for private characters.
+        title: "週報 \u{e123}".into(),
+        sections: vec![Section {
+            title: "エージェント".into(),
+            chart: Some(ChartSpec::new(ChartKind::HorizontalBars, vec![rows.clone()], "agent", "runs")),
+            table: vec![rows],
+            ..Section::default()
+        }],
+        ..weekly()
+    };
+    let pdf = saved("scripts.pdf", &report);
+    let text = poppler("pdftotext", &["-layout"], &pdf);
+    for expected in ["株式会社アクメ", "週報", "エージェント", "代码审查员", "助手", "Shown as boxes: U+E123. No font"]
+    {
+        assert!(text.contains(expected), "{expected:?} is missing:\n{text}");
+    }
+    let fonts = poppler("pdffonts", &[], &pdf);
+    assert!(fonts.lines().count() > 4 && fonts.lines().skip(2).all(|font| font.contains("yes yes yes")), "{fonts}");
+    assert!(!poppler("pdftotext", &[], &saved("weekly.pdf", &weekly())).contains("Shown as boxes"));
+}
+
+#[test]
 fn an_empty_report_and_another_time_zone_are_fine() {
     let rows = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(Vec::<i64>::new())) as ArrayRef)]).unwrap();
     let report = Report {
@@ -255,7 +285,6 @@ fn an_empty_report_and_another_time_zone_are_fine() {
     let text = poppler("pdftotext", &["-layout"], &saved("empty.pdf", &report));
     for expected in [
         "6–12 July 2026 (Europe/Berlin)",
-        "Times in charts and tables",
         "not known",
         "data may be incomplete",
         "No data in this period",

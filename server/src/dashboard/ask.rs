@@ -61,15 +61,13 @@ pub struct Answer {
     pub definition: String,
 }
 
-/// Asks `metric`. `Ok(None)`: there is no such file in sql/metrics.
-pub async fn ask(app: &App, metric: &str, question: &Question) -> Result<Option<Answer>> {
+/// The question as the API takes it. `Ok(None)`: there is no such file in sql/metrics.
+fn asked(app: &App, metric: &str, question: &Question) -> Result<Option<(metric::Question, Metric)>> {
     if !catalog::is_name(metric) || !app.config.sql.metrics.join(format!("{metric}.sql")).is_file() {
         return Ok(None);
     }
     let known = Metric::find(&app.config, metric)?;
     let has = |list: &[String], word: &str| list.iter().any(|one| one == word);
-    let (own, columns): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        question.filters.clone().into_iter().partition(|(name, _)| known.parameters.contains_key(name));
     let asked = metric::Question {
         metric: metric.to_string(),
         from: Some(show(question.range.from)),
@@ -78,8 +76,30 @@ pub async fn ask(app: &App, metric: &str, question: &Question) -> Result<Option<
         // A page has one interval for all; a metric that does not know it has its own.
         interval: question.interval.filter(|word| has(&known.intervals, word)).map(str::to_string),
         breakdown: question.by.clone().filter(|word| has(&known.breakdowns, word)),
-        filters: own,
+        filters: question.filters.clone(),
     };
+    Ok(Some((asked, known)))
+}
+
+/// The SQL of an answer, for the SQL page. `Ok(None)`: there is no such file in sql/metrics.
+pub async fn twin(app: &App, metric: &str, question: &Question) -> Result<Option<String>> {
+    let Some((asked, _)) = asked(app, metric, question)? else { return Ok(None) };
+    let tables = Tables::Running(app.engine.clone());
+    match metric::prepare(&tables, &app.config, app.clock.now(), &asked).await {
+        Ok(prepared) => prepared.twin(&app.config).map(Some),
+        Err(Refusal::Unknown(_)) => Ok(None),
+        Err(Refusal::Question(what)) => Err(Error::sql(what)),
+        Err(Refusal::Failed(error)) => Err(error),
+    }
+}
+
+/// Asks `metric`. `Ok(None)`: there is no such file in sql/metrics.
+pub async fn ask(app: &App, metric: &str, question: &Question) -> Result<Option<Answer>> {
+    let Some((mut asked, known)) = asked(app, metric, question)? else { return Ok(None) };
+    // Columns are compared here, with a message that a page shows in the panel's place.
+    let (own, columns): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        asked.filters.into_iter().partition(|(name, _)| known.parameters.contains_key(name));
+    asked.filters = own;
     let tables = Tables::Running(app.engine.clone());
     let answered = metric::ask(&tables, &app.config, app.clock.now(), &app.answers, &asked).await;
     app.counters.query(answered.is_ok());

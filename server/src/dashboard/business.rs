@@ -55,20 +55,37 @@ const SECTIONS: [Section; 4] = [
                 "subscription_events",
             ),
             Panel::new(
+                "Upgrades to a higher plan",
+                "tier_conversion",
+                Draw::Line(&["upgrade_rate"]),
+                "subscription_events",
+            )
+            .interval("month")
+            .split("tier"),
+            Panel::new(
                 "Accounts by plan",
                 "tier_distribution",
                 Draw::StackedBy("tier", "accounts"),
                 "subscription_events",
-            ),
+            )
+            .wide(),
         ],
     },
     Section {
         title: "Customers",
         panels: &[
-            Panel::new("Segments", "customer_segments", Draw::Ranking("segment", "accounts"), "payment_events").money(),
+            Panel::new(
+                "Segments by payments",
+                "customer_segments",
+                Draw::Ranking("segment", "accounts"),
+                "payment_events",
+            )
+            .money(),
+            Panel::new("Segments by use", "usage_segments", Draw::Ranking("segment", "accounts"), "ide_events"),
             Panel::new("Lifetime value", "ltv", Draw::Line(&["ltv_minor"]), "subscription_events")
                 .interval("month")
-                .money(),
+                .money()
+                .wide(),
             Panel::new(
                 "Revenue cohorts: what a month’s customers pay in all",
                 "revenue_cohorts",

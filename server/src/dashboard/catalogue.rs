@@ -61,7 +61,7 @@ pub async fn one(
         nav.crumbs aria-label="Where you are" { a href={ "/catalogue?" (period.query(&[("by", "")])) } { "Metrics" } " / " span aria-current="page" { (file.title) } }
         div.cards {
             section.card.wide-card aria-label=(file.title) {
-                header.card-head { h2 { (file.title) } nav aria-label="Export" { a href={ "/chart/" (file.name) "?" (period.query(&[])) } download { "CSV" } } }
+                header.card-head { h2 { (file.title) }  nav aria-label="Export" { a href={ "/sql?metric=" (file.name) "&" (period.query(&[])) } title="The query, to run and to change" { "SQL" } a href={ "/chart/" (file.name) "?" (period.query(&[])) } download { "CSV" } } }
                 (drawn(&app, &file, &period).await)
             }
             section.card.wide-card aria-label="Definition" {

@@ -25,17 +25,7 @@ pub async fn csv(
     Query(choice): Query<Choice>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let period = choice.resolve(&app, "7d", app.zone())?;
-    let query = query.unwrap_or_default();
-    let pairs: Vec<(String, String)> = url_pairs(&query);
-    let given = |name: &str| pairs.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.clone());
-    let interval = given("interval").and_then(|i| INTERVALS.into_iter().find(|known| *known == i));
-    let filters: BTreeMap<String, String> = pairs
-        .iter()
-        .filter(|(name, _)| name == "filter")
-        .filter_map(|(_, pair)| pair.split_once(':').map(|(n, v)| (n.to_string(), v.to_string())))
-        .collect();
-    let question = Question { interval, by: given("by"), filters, ..Question::of(&period) };
+    let question = question(&app, &choice, &query.unwrap_or_default())?;
     let Some(answer) = ask(&app, &metric, &question).await? else {
         return Err(Problem::not_found(format!("no metric `{metric}`; GET /catalogue lists them")));
     };
@@ -43,6 +33,20 @@ pub async fn csv(
     writer.write(&answer.rows).map_err(report_error)?;
     let (_, bytes) = writer.finish().map_err(report_error)?;
     Ok(attachment(&format!("{metric}.csv"), bytes))
+}
+
+/// What a panel's link asks: the time of the page, and the panel's own interval, breakdown and filters.
+pub fn question(app: &App, choice: &Choice, query: &str) -> Result<Question, Problem> {
+    let period = choice.resolve(app, "7d", app.zone())?;
+    let pairs: Vec<(String, String)> = url_pairs(query);
+    let given = |name: &str| pairs.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.clone());
+    let interval = given("interval").and_then(|i| INTERVALS.into_iter().find(|known| *known == i));
+    let filters: BTreeMap<String, String> = pairs
+        .iter()
+        .filter(|(name, _)| name == "filter")
+        .filter_map(|(_, pair)| pair.split_once(':').map(|(n, v)| (n.to_string(), v.to_string())))
+        .collect();
+    Ok(Question { interval, by: given("by"), filters, ..Question::of(&period) })
 }
 
 /// CSV to keep, under a name.

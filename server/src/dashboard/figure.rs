@@ -10,6 +10,7 @@ use super::panel::main_currency;
 use super::period::Period;
 use super::table::Format;
 use crate::http::App;
+use crate::label::{minor_units, money};
 
 /// Which rows make the figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +126,10 @@ impl Figure {
     fn text(&self, value: f64, currency: Option<&str>) -> String {
         match Format::of(self.column) {
             Format::Number => compact(value),
-            Format::Minor => money(&compact(value / 100.0), currency.unwrap_or_default()),
+            Format::Minor => {
+                let currency = currency.unwrap_or_default();
+                money(&compact(value / minor_units(currency)), currency)
+            }
             Format::Dollars => format!("${}", compact(value)),
             other => other.text(value),
         }
@@ -195,17 +199,5 @@ impl Reading {
             Pick::Closed if self.complete.contains(&true) => over().collect(),
             _ => self.values.clone(),
         }
-    }
-}
-
-/// An amount with its currency as people write it.
-fn money(amount: &str, currency: &str) -> String {
-    match currency {
-        "USD" => format!("${amount}"),
-        "EUR" => format!("€{amount}"),
-        "GBP" => format!("£{amount}"),
-        "JPY" => format!("¥{amount}"),
-        "" => amount.to_string(),
-        code => format!("{code} {amount}"),
     }
 }

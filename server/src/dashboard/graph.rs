@@ -1,4 +1,5 @@
-//! What flows into what: sources on the left, then each pipeline right of what it reads. Drawn as SVG, read as a list too.
+//! What flows into what: sources on the left, then each pipeline and each rollup right of what it reads. Drawn as SVG, read as a
+//! list too. Tables of rejected rows are drawn once they have one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use crate::http::App;
 use millstream::time::show;
 
 const BOX: (u32, u32) = (210, 46);
-const GAP: (u32, u32) = (90, 16);
+const GAP: (u32, u32) = (70, 16);
 
 /// Every pipeline with what it reads, from the files that define them.
 pub fn edges(app: &App) -> Result<BTreeMap<String, BTreeSet<String>>> {
@@ -31,7 +32,15 @@ pub fn edges(app: &App) -> Result<BTreeMap<String, BTreeSet<String>>> {
         let read = file.map_or_else(BTreeSet::new, |file| all.filter(|other| file.mentions(other)).cloned().collect());
         (name.clone(), read)
     };
-    Ok(pipelines.iter().map(reads).collect())
+    let mut edges: BTreeMap<String, BTreeSet<String>> = pipelines.iter().map(reads).collect();
+    // Rollups read what pipelines write, and each other.
+    let rollups = catalog::list(&app.config.sql.rollups)?;
+    for rollup in &rollups {
+        let known = pipelines.iter().chain(rollups.iter().map(|other| &other.name));
+        let read = known.filter(|name| **name != rollup.name && rollup.mentions(name)).cloned().collect();
+        edges.insert(rollup.name.clone(), read);
+    }
+    Ok(edges)
 }
 
 /// The column of each: a source is in the first, a pipeline right of all that it reads.
@@ -49,7 +58,12 @@ fn depths(edges: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<&str, u32> {
 
 /// The drawing.
 pub fn draw(edges: &BTreeMap<String, BTreeSet<String>>, status: &Status) -> Markup {
-    let depths = depths(edges);
+    let silent = |name: &str| {
+        name.ends_with("__rejected") && !status.pipelines.iter().any(|p| p.name == name && p.rows_in + p.rows_out > 0)
+    };
+    let edges: BTreeMap<String, BTreeSet<String>> =
+        edges.iter().filter(|(name, _)| !silent(name)).map(|(name, reads)| (name.clone(), reads.clone())).collect();
+    let depths = depths(&edges);
     let mut places: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     let columns = depths.values().max().map_or(0, |d| d + 1);
     let mut height = 0;
@@ -69,11 +83,11 @@ pub fn draw(edges: &BTreeMap<String, BTreeSet<String>>, status: &Status) -> Mark
     let width = (columns * (BOX.0 + GAP.0)).saturating_sub(GAP.0) + 8;
     html! {
         div.wide.whole tabindex="0" role="region" aria-label="What flows into what" {
-            svg.graph viewBox={ "0 0 " (width) " " (height) } width=(width) height=(height) role="img" aria-label="Sources and pipelines; the table below has the same in words" {
-                @for (name, reads) in edges { @for read in reads {
+            svg.graph viewBox={ "0 0 " (width) " " (height) } width=(width) height=(height) role="img" aria-label="Sources, pipelines and rollups; the table below has the same in words" {
+                @for (name, reads) in &edges { @for read in reads {
                     @if let (Some(from), Some(to)) = (places.get(read.as_str()), places.get(name.as_str())) { (line(*from, *to)) }
                 } }
-                @for (name, place) in &places { (node(name, *place, status)) }
+                @for (name, place) in &places { (node(name, *place, status, edges.contains_key(*name))) }
             }
         }
     }
@@ -85,16 +99,16 @@ fn line((x1, y1): (u32, u32), (x2, y2): (u32, u32)) -> Markup {
     html! { path.edge d=(format!("M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}")) {} }
 }
 
-fn node(name: &str, (x, y): (u32, u32), status: &Status) -> Markup {
+fn node(name: &str, (x, y): (u32, u32), status: &Status, reads: bool) -> Markup {
     let pipeline = status.pipelines.iter().find(|p| p.name == name);
-    let said = pipeline.map_or("source".to_string(), |p| {
+    let said = pipeline.map_or(if reads { "rollup" } else { "source" }.to_string(), |p| {
         format!("{} in · {} out", compact(p.rows_in as f64), compact(p.rows_out as f64))
     });
     let shown: String =
         if name.chars().count() > 27 { name.chars().take(26).chain(['…']).collect() } else { name.to_string() };
     let body = html! {
         title { (name) ": " (said) }
-        rect.node.source[pipeline.is_none()] x=(x) y=(y) width=(BOX.0) height=(BOX.1) rx="9" {}
+        rect.node.source[pipeline.is_none() && !reads] x=(x) y=(y) width=(BOX.0) height=(BOX.1) rx="9" {}
         text.node-name x=(x + 12) y=(y + 19) { (shown) }
         text.node-said x=(x + 12) y=(y + 36) data-said=[pipeline.map(|p| &p.name)] { (said) }
     };

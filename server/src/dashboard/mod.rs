@@ -10,7 +10,7 @@
 
 mod access;
 mod agents;
-mod ask;
+pub(crate) mod ask;
 mod assets;
 mod business;
 mod catalogue;
@@ -49,12 +49,14 @@ pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/agents/{agent}", get(agents::one))
         .route("/business", get(business::page))
         .route("/system", get(system::page))
+        .route("/system/live", get(system::live))
         .route("/pipelines", get(pipelines::page))
         .route("/sql", get(sql::page).post(sql::run))
         .route("/sql/csv", post(sql::csv))
         .route("/sql/tail", get(tail::rows))
         .route("/reports", get(reports::page))
         .route("/reports/{report}/pdf", get(reports::pdf))
+        .route("/reports/{report}/csv/{section}", get(reports::csv))
         .route("/reports/{report}/send", post(reports::send))
         .route("/reports/{report}/runs/{run}/{file}", get(reports::file))
         .route("/catalogue", get(catalogue::page))

@@ -85,7 +85,7 @@ fn health(app: &App, period: &Period) -> Markup {
         .max();
     let late: u64 = status.pipelines.iter().map(|p| p.rows_late).sum();
     html! {
-        section.health class=(mood) aria-label="Health" data-live="/live" {
+        section.health class=(mood) aria-label="Health" data-live="/live" data-zone=(period.zone.name()) {
             p.verdict { span.dot aria-hidden="true" {} strong data-field="health" { (words) } }
             dl {
                 div { dt { "Pipelines" } dd { (status.pipelines.len()) } }

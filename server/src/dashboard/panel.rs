@@ -14,6 +14,7 @@ use super::shape::{added_up, for_people, labels, renamed};
 use super::table::{Format, heading, table};
 use crate::adapt::report_error;
 use crate::http::App;
+use crate::label::minor_units;
 
 /// Rows of the table behind a chart.
 const TABLE_ROWS_MAX: usize = 100;
@@ -62,6 +63,8 @@ pub struct Panel {
     /// Whether its grain follows the page's time.
     follows: bool,
     money: bool,
+    /// Where an open page asks for it again.
+    refreshed: Option<&'static str>,
     /// Where a name in the table leads.
     link: Option<&'static str>,
     /// The column whose values are series.
@@ -85,6 +88,7 @@ impl Panel {
             wide: false,
             follows,
             money: false,
+            refreshed: None,
             link: None,
             split: None,
             needs: "",
@@ -136,6 +140,11 @@ impl Panel {
         Self { link: Some(link), ..self }
     }
 
+    /// An open page asks `path` for the panel again when rows have come.
+    pub const fn refreshed(self, path: &'static str) -> Self {
+        Self { refreshed: Some(path), ..self }
+    }
+
     fn question(&self, period: &Period, filters: &[(&str, &str)]) -> Question {
         let chosen = (!period.by.is_empty() && self.by.contains(&period.by.as_str())).then(|| period.by.clone());
         let by = self.always_by.map(str::to_string).or(chosen);
@@ -161,11 +170,12 @@ impl Panel {
             },
         };
         html! {
-            section.card.wide-card[self.wide] aria-label=(self.title) id={ "panel-" (self.metric) } data-panel=(self.metric) {
+            section.card.wide-card[self.wide] aria-label=(self.title) id={ "panel-" (self.metric) } data-panel=(self.metric) data-live=[self.refreshed.map(|_| "/live")] data-refresh=[self.refreshed] {
                 header.card-head {
                     h2 { (self.title) }
                     nav aria-label={ (self.title) ": export" } {
-                        a href={ "/chart/" (self.metric) "?" (self.csv_query(period, &question)) } download { "CSV" }
+                        a href={ "/sql?metric=" (self.metric) "&" (self.query(period, &question)) } title="The query, to run and to change" { "SQL" }
+                        a href={ "/chart/" (self.metric) "?" (self.query(period, &question)) } download { "CSV" }
                     }
                 }
                 (body)
@@ -173,7 +183,7 @@ impl Panel {
         }
     }
 
-    fn csv_query(&self, period: &Period, question: &Question) -> String {
+    fn query(&self, period: &Period, question: &Question) -> String {
         let mut change = vec![("by", question.by.as_deref().unwrap_or(""))];
         change.push(("interval", question.interval.unwrap_or("")));
         let mut query = period.query(&change);
@@ -222,6 +232,7 @@ impl Panel {
         let spec = self.spec(&rows, before, question, period, currency.as_deref())?;
         let svg = spec.map(|spec| spec.to_svg(Theme::Page)).transpose().map_err(report_error)?;
         let drawn = svg.is_some();
+        let percentiles = rows.schema().fields().iter().any(|f| f.name().contains("_p95") || f.name().contains("_p90"));
         let open = !all_complete(&rows)?;
         let ranked = matches!(self.draw, Draw::Ranking(..)) && rows.num_rows() > RANKING_MAX;
         let rows = for_people(&rows, period)?;
@@ -236,7 +247,11 @@ impl Panel {
                 @if let Some(time) = answer.complete_through { span { "Complete through " time datetime=(show(time)) { (period.local(time).format("%-d %b %Y %H:%M")) } } }
                 @if open { span.tag { "last period still open" } }
                 @if ranked { span.tag { "first " (RANKING_MAX) " of " (rows.num_rows()) } }
-                @if let Some(bound) = answer.error_bound { span.tag title="Percentiles come from sketches with this bound on the relative error" { "±" (bound * 100.0) " %" } }
+                @match answer.error_bound {
+                    Some(bound) => span.tag title="Percentiles come from sketches with this bound on the relative error" { "approximate, within " (bound * 100.0) " %" },
+                    None if percentiles => span.tag title="Percentiles come from every value" { "exact" },
+                    None => {},
+                }
                 @if answer.truncated { span.tag { "rows cut at the server’s limit" } }
                 @if let Some(currency) = &currency { span.tag { (currency) } }
                 span.about title=(answer.definition) { "Definition" }
@@ -316,7 +331,7 @@ impl Panel {
             }
             other => self.spec_by_name(other, rows, period, currency)?,
         };
-        Ok(Some(spec))
+        Ok(Some(ChartSpec { clocks: period.zone.name().to_string(), ..spec }))
     }
 
     /// Drawings that have no axis of time.
@@ -362,6 +377,8 @@ impl Panel {
     ) -> Result<ChartSpec> {
         let (factor, unit) = match format {
             Format::Milliseconds => span(y.iter().flat_map(|y| numbers(rows, y)).flatten().fold(0.0, f64::max)),
+            Format::Bytes => bytes_unit(y.iter().flat_map(|y| numbers(rows, y)).flatten().fold(0.0, f64::max)),
+            Format::Minor => (1.0 / minor_units(currency.unwrap_or_default()), ""),
             format => format.axis(),
         };
         let unit = if format == Format::Minor { currency.unwrap_or("") } else { unit };
@@ -386,6 +403,13 @@ fn span(most_ms: f64) -> (f64, &'static str) {
         ms if ms >= 10_000.0 => (0.001, "s"),
         _ => (1.0, "ms"),
     }
+}
+
+/// The factor and the unit of an axis up to so many bytes.
+fn bytes_unit(most: f64) -> (f64, &'static str) {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let power = (0..units.len() - 1).take_while(|power| most >= 1_024f64.powi(*power as i32 + 1)).count();
+    (1_024f64.powi(-(power as i32)), units.get(power).copied().unwrap_or("B"))
 }
 
 fn first<'a>(names: &[&'a str]) -> &'a str {

@@ -79,6 +79,8 @@ fn positions(app: &App, status: &Status) -> Markup {
 }
 
 fn progress(status: &Status, now: EventTime) -> Markup {
+    let aside = |p: &&PipelineStatus| p.name.ends_with("__rejected");
+    let (working, aside) = (status.pipelines.iter().filter(|p| !aside(p)), status.pipelines.iter().filter(aside));
     html! {
         div.wide tabindex="0" role="region" aria-label="Progress of each pipeline" {
             table {
@@ -88,7 +90,7 @@ fn progress(status: &Status, now: EventTime) -> Markup {
                     @for head in ["Rows in", "Rows out", "Rows/s", "Late", "State", "Lag"] { th.number scope="col" { (head) } }
                     th scope="col" { "Watermark, UTC" }
                 } }
-                tbody { @for p in &status.pipelines { (row(p, now)) } }
+                tbody { @for p in working.chain(aside) { (row(p, now)) } }
             }
         }
     }

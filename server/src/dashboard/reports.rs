@@ -6,13 +6,16 @@ use axum::extract::{Form, Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
-use millstream::Result;
+use millstream::{Error, Result};
+use millstream_report::CsvWriter;
 use serde::Deserialize;
 
+use super::export::{SPREADSHEET, attachment};
 use super::period::{Choice, Period};
 use super::shell::Page;
 use super::table::{bytes, moment};
 use super::{access, graph};
+use crate::adapt::report_error;
 use crate::http::{App, Problem};
 use crate::report;
 use crate::sending::{self, Kept, Order, Scheduled, Trigger};
@@ -57,7 +60,7 @@ pub async fn page(
 }
 
 fn title(name: &str) -> String {
-    report::capitalised(&crate::chart::words(name))
+    crate::label::capitalised(&crate::chart::words(name))
 }
 
 fn card(app: &App, name: &str, period: &Period) -> Result<Markup> {
@@ -65,7 +68,9 @@ fn card(app: &App, name: &str, period: &Period) -> Result<Markup> {
     Ok(html! {
         section.card aria-label=(title(name)) {
             header.card-head { h2 { (title(name)) } nav aria-label={ (title(name)) ": PDF" } { a href={ "/reports/" (name) "/pdf?" (period.query(&[])) } { "PDF of " (period.words()) } } }
-            p.muted { @for (i, section) in sections.iter().enumerate() { @if i > 0 { " · " } (section.title) } }
+            ul.sections aria-label="Sections, as CSV" { @for section in &sections {
+                li { a href={ "/reports/" (name) "/csv/" (section.name) "?" (period.query(&[])) } download title="CSV" { (section.title) } }
+            } }
             form.actions method="post" action={ "/reports/" (name) "/send" } {
                 @for (field, value) in fields(period) { input type="hidden" name=(field) value=(value); }
                 label { "Send to " input type="text" name="to" placeholder="ada@example.com, …" aria-label="Mail addresses, with commas between; empty only keeps it"; }
@@ -167,6 +172,29 @@ pub async fn pdf(
         (header::CONTENT_DISPOSITION, format!("inline; filename=\"{file}\"")),
     ];
     Ok((headers, bytes).into_response())
+}
+
+/// `GET /reports/{report}/csv/{section}`.
+pub async fn csv(
+    State(app): State<Arc<App>>,
+    Path((name, section)): Path<(String, String)>,
+    Query(choice): Query<Choice>,
+) -> Result<Response, Problem> {
+    known(&app, &name)?;
+    let period = choice.resolve(&app, "7d", app.zone())?;
+    let tables = Tables::Running(app.engine.clone());
+    let answer =
+        report::section(&tables, &app.config, (&name, &section), period.range, period.zone, app.clock.now()).await;
+    let answer = answer.map_err(|error| match error {
+        Error::Config(detail) => Problem::not_found(detail),
+        error => error.into(),
+    })?;
+    let mut writer = CsvWriter::new(Vec::new(), &answer.schema, SPREADSHEET).map_err(report_error)?;
+    for batch in &answer.batches {
+        writer.write(batch).map_err(report_error)?;
+    }
+    let (_, bytes) = writer.finish().map_err(report_error)?;
+    Ok(attachment(&format!("{name}_{section}.csv"), bytes))
 }
 
 fn known(app: &App, name: &str) -> Result<(), Problem> {

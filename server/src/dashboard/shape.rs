@@ -11,14 +11,15 @@ use millstream::{Error, Result};
 use super::ask::{numbers, texts};
 use super::period::Period;
 use super::table::heading;
+use crate::label::capitalised;
 
 /// Columns as a legend calls them: without the unit, and without the words that all begin with.
 pub fn labels(columns: &[&str]) -> Vec<String> {
-    let names: Vec<String> = columns.iter().map(|column| heading(column).to_lowercase()).collect();
+    let names: Vec<String> = columns.iter().map(|column| heading(column)).collect();
     let first = names.first().and_then(|name| name.split_once(' ')).map(|(word, _)| format!("{word} "));
     match first {
         Some(first) if names.len() > 1 && names.iter().all(|name| name.starts_with(&first)) => {
-            names.iter().filter_map(|name| name.strip_prefix(&first).map(str::to_string)).collect()
+            names.iter().filter_map(|name| name.strip_prefix(&first).map(capitalised)).collect()
         }
         _ => names,
     }

@@ -1,6 +1,6 @@
 //! SQL: an editor with the schema beside it, results as table and chart, errors under their place, and a live tail.
 //!
-//! It works without a script: the form is posted and the page comes back with the answer.
+//! A chart's link brings the query behind it. It works without a script: the form is posted and the page comes back with the answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use axum::body::{Body, Bytes};
-use axum::extract::{Form, Query, State};
+use axum::extract::{Form, Query, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures::StreamExt;
@@ -20,10 +20,14 @@ use millstream_report::CsvWriter;
 use millstream_report::chart::full;
 use serde::Deserialize;
 
-use super::export::{SPREADSHEET, attachment};
+use super::access::url_encoded;
+use super::ask::twin;
+use super::export::{SPREADSHEET, attachment, question};
+use super::period::Choice;
 use super::shell::Page;
 use super::table::table;
 use crate::adapt::report_error;
+use crate::catalog;
 use crate::chart;
 use crate::http::{App, Problem};
 use crate::tables::Tables;
@@ -40,14 +44,24 @@ const EXAMPLE: &str = "SELECT *\nFROM system.rollup_runs\nLIMIT 20";
 pub struct Given {
     sql: String,
     tail: String,
+    metric: String,
 }
 
 /// `GET /sql`.
 pub async fn page(
     State(app): State<Arc<App>>,
-    Query(given): Query<Given>,
+    Query(mut given): Query<Given>,
+    Query(choice): Query<Choice>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Markup, Problem> {
+    // From a chart: the query behind it.
+    if !given.metric.is_empty() {
+        let question = question(&app, &choice, &query.unwrap_or_default())?;
+        given.sql = twin(&app, &given.metric, &question)
+            .await?
+            .ok_or_else(|| Problem::not_found(format!("no metric `{}`; GET /catalogue lists them", given.metric)))?;
+    }
     render(&app, &headers, &given, None).await
 }
 
@@ -94,13 +108,14 @@ async fn render(app: &Arc<App>, headers: &HeaderMap, given: &Given, answer: Opti
         }),
         _ => given.sql.clone(),
     };
+    let lines = sql.lines().count().clamp(9, 28);
     let content = html! {
         div.sql {
-            (schema(&stored))
+            (schema(&stored, &views(app).await?))
             div {
                 form.card method="post" action="/sql" {
                     label for="sql" { "Query" span.muted { " one SELECT; read-only. Ctrl+Enter runs it." } }
-                    textarea #sql name="sql" rows="9" spellcheck="false" autocapitalize="off" autocomplete="off" data-editor { (sql) }
+                    textarea #sql name="sql" rows=(lines) spellcheck="false" autocapitalize="off" autocomplete="off" data-editor { (sql) }
                     div.actions {
                         button.primary { "Run" }
                         button formaction="/sql/csv" { "Download CSV" }
@@ -116,20 +131,44 @@ async fn render(app: &Arc<App>, headers: &HeaderMap, given: &Given, answer: Opti
     Ok(page.render(app, headers, content))
 }
 
-fn schema(stored: &[(String, SchemaRef)]) -> Markup {
+/// The shared definitions that need no parameters, with their columns; one whose tables are not there yet is left out.
+async fn views(app: &App) -> Result<Vec<(String, SchemaRef)>> {
+    let mut views = Vec::new();
+    for name in catalog::plain_views(&app.config.sql.views)? {
+        let sql = format!("SELECT * FROM {name}");
+        let described = app.engine.batch().describe(&sql, &BTreeMap::new(), &app.config.query_limits()).await;
+        views.extend(described.ok().map(|described| (name, described.schema)));
+    }
+    Ok(views)
+}
+
+fn schema(stored: &[(String, SchemaRef)], views: &[(String, SchemaRef)]) -> Markup {
+    let (aside, tables): (Vec<_>, Vec<_>) =
+        stored.iter().partition(|(name, _)| name.ends_with("__late") || name.ends_with("__rejected"));
     html! {
         aside.card.schema aria-label="Tables" {
             h2 { "Tables" }
             @if stored.is_empty() { p.muted { "No table has rows yet." } }
             input type="search" placeholder="Find a table or column" aria-label="Find a table or column" data-schema-filter hidden;
-            @for (name, schema) in stored {
-                details data-table=(name) {
-                    summary { code { (name) } }
-                    ul { @for field in schema.fields() {
-                        li { button.quiet type="button" data-insert=(field.name()) { code { (field.name()) } } " " span.muted { (short(&field.data_type().to_string())) } }
-                    } }
-                    p { a href={ "/sql?tail=" (name) } { "Live tail" } }
-                }
+            @for (name, schema) in &tables { (columns(name, schema, true)) }
+            @if !views.is_empty() { h2 { "Definitions" } }
+            @for (name, schema) in views { (columns(name, schema, false)) }
+            @if !aside.is_empty() { h2 { "Late and rejected rows" } }
+            @for (name, schema) in &aside { (columns(name, schema, true)) }
+        }
+    }
+}
+
+fn columns(name: &str, schema: &SchemaRef, stored: bool) -> Markup {
+    html! {
+        details data-table=(name) {
+            summary { code { (name) } }
+            ul { @for field in schema.fields() {
+                li { button.quiet type="button" data-insert=(field.name()) { code { (field.name()) } } " " span.muted { (short(&field.data_type().to_string())) } }
+            } }
+            p {
+                a href={ "/sql?sql=" (url_encoded(&format!("SELECT *\nFROM {name}\nLIMIT 20"))) } { "First rows" }
+                @if stored { " · " a href={ "/sql?tail=" (name) } { "Live tail" } }
             }
         }
     }

@@ -24,10 +24,22 @@ const FIGURES: [Figure; 5] = [
     Figure::whole("Error rate", "api_errors", "error_rate", Better::Lower, "#panel-api_errors"),
 ];
 
+/// The last hour as the stream has it; a page that is open gets it anew as minutes close.
+const LIVE: Panel = Panel::new(
+    "The last hour, live",
+    "api_latency_live",
+    Draw::Line(&["latency_p50_ms", "latency_p95_ms", "latency_p99_ms"]),
+    "api_events",
+)
+.by(BY)
+.refreshed("/system/live")
+.wide();
+
 const SECTIONS: [Section; 4] = [
     Section {
         title: "Latency",
         panels: &[
+            LIVE,
             Panel::new(
                 "Latency of the API",
                 "api_latency",
@@ -43,6 +55,13 @@ const SECTIONS: [Section; 4] = [
             )
             .follow()
             .always_by("route")
+            .wide(),
+            Panel::new(
+                "Days, exact",
+                "api_latency_exact",
+                Draw::Line(&["latency_p50_ms", "latency_p95_ms", "latency_p99_ms"]),
+                "api_events",
+            )
             .wide(),
         ],
     },
@@ -89,4 +108,10 @@ pub async fn page(
     let about = "How fast the platform answers, what fails, what it costs and what it keeps.";
     let page = Page { path: "/system", title: "System", about, period: Some(&period), breakdowns: BY };
     Ok(page.render(&app, &headers, content))
+}
+
+/// `GET /system/live`: the panel of the last hour by itself.
+pub async fn live(State(app): State<Arc<App>>, Query(choice): Query<Choice>) -> Result<Markup, Problem> {
+    let period = choice.resolve(&app, "7d", app.zone())?;
+    Ok(LIVE.render(&app, &period, &[]).await)
 }

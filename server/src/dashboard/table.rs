@@ -8,7 +8,7 @@ use millstream_report::chart::{country_name, full};
 
 use super::access::url_encoded;
 use super::ask::{numbers, texts};
-use crate::chart::words;
+use crate::label::minor_units;
 
 /// How a column's values are written, told by its name: the unit is its last word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,15 @@ impl Format {
             Self::Number => full(value),
             Self::Percent => format!("{} %", full((value * 1_000.0).round() / 10.0)),
             Self::Milliseconds => duration(value),
-            Self::Dollars => format!("${}", full((value * 100.0).round() / 100.0)),
-            Self::Minor => full((value / 100.0 * 100.0).round() / 100.0),
+            Self::Dollars => format!("${}", full(hundredths(value))),
+            Self::Minor => full(hundredths(value / 100.0)),
             Self::Bytes => bytes(value),
         }
     }
+}
+
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 fn duration(ms: f64) -> String {
@@ -140,6 +144,8 @@ struct Column {
 
 /// What readers do not need is left out: the instant beside the label of a period, and a breakdown that was not asked for.
 fn columns(schema: &Schema, rows: &RecordBatch) -> Result<Vec<Column>> {
+    let currencies = rows.column_by_name("currency").map_or(Ok(Vec::new()), texts)?;
+    let currencies: Vec<String> = currencies.into_iter().map(Option::unwrap_or_default).collect();
     let mut columns = Vec::new();
     for (field, array) in schema.fields().iter().zip(rows.columns()) {
         let name = field.name().as_str();
@@ -152,7 +158,14 @@ fn columns(schema: &Schema, rows: &RecordBatch) -> Result<Vec<Column>> {
         let cells = match field.data_type() {
             t if t.is_numeric() => {
                 let format = Format::of(name);
-                numbers(rows, name).into_iter().map(|v| v.map_or("–".into(), |v| format.text(v))).collect()
+                let text = |(row, value): (usize, Option<f64>)| match (value, format) {
+                    (None, _) => "–".to_string(),
+                    (Some(v), Format::Minor) => {
+                        full(hundredths(v / minor_units(currencies.get(row).map_or("", String::as_str))))
+                    }
+                    (Some(v), _) => format.text(v),
+                };
+                numbers(rows, name).into_iter().enumerate().map(text).collect()
             }
             DataType::Boolean => texts(array)?.into_iter().map(|t| yes_no(t.as_deref())).collect(),
             DataType::Timestamp(..) => {
@@ -193,10 +206,7 @@ fn named(column: &str, text: String) -> String {
 
 /// A column's name as a heading; the unit goes where the value is.
 pub fn heading(column: &str) -> String {
-    let name = ["_ms", "_usd", "_minor"].iter().find_map(|unit| column.strip_suffix(unit)).unwrap_or(column);
-    let name = words(name);
-    let mut chars = name.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    crate::label::label(column).0
 }
 
 #[cfg(test)]

@@ -54,7 +54,9 @@ const SECTIONS: [Section; 4] = [
             .interval("week")
             .wide(),
             Panel::new("Day 1, 7 and 30", "retention", Draw::Table, "ide_events"),
-            Panel::new("Sessions", "sessions", Draw::Line(&["duration_p50_ms", "duration_p90_ms"]), "ide_events"),
+            Panel::new("By each one’s own 24 hours", "retention_24h", Draw::Table, "ide_events"),
+            Panel::new("Sessions", "sessions", Draw::Line(&["duration_p50_ms", "duration_p90_ms"]), "ide_events")
+                .wide(),
         ],
     },
     Section {

@@ -106,6 +106,8 @@ impl Billing {
             (paying.iter().sum(), paying.len() as u64)
         });
         truth.mrr(mrr);
+        let there = self.accounts.iter().enumerate().filter(|(_, account)| account.there);
+        truth.accounts(there.map(|(i, a)| (i as u32, (plan_name(a.plan), mrr_micros(a)))).collect());
         let mut tiers = [0; 3];
         for account in self.accounts.iter().filter(|a| a.there) {
             if let Some(slot) = tiers.get_mut(account.plan as usize) {
@@ -216,6 +218,15 @@ impl Billing {
                 ..PaymentEvent::default()
             });
         }
+    }
+}
+
+fn plan_name(plan: Plan) -> &'static str {
+    match plan {
+        Plan::Free => "free",
+        Plan::Team => "team",
+        Plan::Enterprise => "enterprise",
+        Plan::Ended => "ended",
     }
 }
 

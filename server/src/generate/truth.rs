@@ -40,6 +40,14 @@ pub struct DayTruth {
     pub requests: BTreeMap<i64, u64>,
     /// Accounts that installed an agent, and when first.
     pub installs: BTreeMap<(u64, u32), EventTime>,
+    /// What happened in the marketplace, by name.
+    pub market: Counts,
+    /// Stars given, and how many reviews gave them.
+    pub stars: (i64, u64),
+    /// What was paid for agents less what was given back, cents.
+    pub sales_cents: i64,
+    /// Plan of each account that is there, and its recurring revenue in millionths of a cent, at the day's end.
+    pub accounts: BTreeMap<u32, (&'static str, i64)>,
     /// Changes of recurring revenue.
     pub movements: [Movements; 2],
     /// Recurring revenue at the day's end, millionths of a cent, and who pays it.
@@ -130,6 +138,20 @@ impl Truth {
             let first = day.installs.entry((agent, account)).or_insert(time);
             *first = (*first).min(time);
         });
+    }
+
+    pub(super) fn market(&mut self, name: &str, stars: Option<i64>, cents: Option<i64>) {
+        self.with(|day| {
+            *day.market.entry(name.to_string()).or_default() += 1;
+            if let Some(stars) = stars {
+                day.stars = (day.stars.0 + stars, day.stars.1 + 1);
+            }
+            day.sales_cents += cents.unwrap_or(0);
+        });
+    }
+
+    pub(super) fn accounts(&mut self, accounts: BTreeMap<u32, (&'static str, i64)>) {
+        self.with(|day| day.accounts = accounts);
     }
 
     pub(super) fn movement(&mut self, euro: bool, kind: Kind, micros: i64) {

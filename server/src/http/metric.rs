@@ -115,8 +115,12 @@ pub async fn answer(
 ) -> Result<Response, Problem> {
     authorize(&app, &headers, &[Role::Analyst])?;
     let (question, manner) = parse(name, pairs)?;
-    let wanted = Wanted::of(manner.format.as_deref(), &headers)?;
     let tables = Tables::Running(app.engine.clone());
+    if manner.format.as_deref() == Some("sql") {
+        let prepared = metric::prepare(&tables, &app.config, app.clock.now(), &question).await?;
+        return Ok(([(header::CONTENT_TYPE, "application/sql")], prepared.twin(&app.config)?).into_response());
+    }
+    let wanted = Wanted::of(manner.format.as_deref(), &headers)?;
     let prepared = metric::prepare(&tables, &app.config, app.clock.now(), &question).await?;
     // Another format or page of the same answer is another body.
     let etag = format!(

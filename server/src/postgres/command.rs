@@ -44,6 +44,31 @@ pub fn of(statement: &str) -> Option<Command> {
     })
 }
 
+/// The settings that `pg_settings` lists.
+pub const SETTINGS: [&str; 21] = [
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "datestyle",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "extra_float_digits",
+    "integer_datetimes",
+    "intervalstyle",
+    "lc_collate",
+    "lc_ctype",
+    "max_identifier_length",
+    "max_index_keys",
+    "search_path",
+    "server_encoding",
+    "server_version",
+    "server_version_num",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "timezone",
+    "transaction_isolation",
+];
+
 /// The value of a setting.
 pub fn setting(name: &str, limits: &QueryLimits) -> Option<String> {
     let name = name.trim().trim_matches('"').to_ascii_lowercase().replace(' ', "_");
@@ -63,6 +88,7 @@ pub fn setting(name: &str, limits: &QueryLimits) -> Option<String> {
         "is_superuser" | "in_hot_standby" => "off",
         "extra_float_digits" => "1",
         "max_identifier_length" => "63",
+        "max_index_keys" => "32",
         "lc_collate" | "lc_ctype" => "C.UTF-8",
         "application_name" => "",
         "bytea_output" => "hex",
@@ -90,5 +116,6 @@ mod tests {
         let limits = QueryLimits::default();
         assert_eq!(setting("transaction isolation level", &limits).as_deref(), Some("read committed"));
         assert_eq!(setting("nope", &limits), None);
+        assert!(SETTINGS.iter().all(|name| setting(name, &limits).is_some()));
     }
 }

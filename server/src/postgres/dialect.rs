@@ -4,13 +4,14 @@
 //! DataFusion cannot answer (a subquery that looks outside becomes NULL). Statements that read a table of people never
 //! do: there a wrong answer is worse than an error.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SetExpr, TableFactor, Value,
-    ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut, visit_expressions, visit_relations,
+    self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr,
+    TableFactor, Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut, visit_expressions, visit_relations,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -75,8 +76,11 @@ impl Dialect {
         let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(wrong)?;
         let mut statements = if parsed.iter().all(of_system) {
             // Again from the text: some of its rules know the words of a client.
-            let mut statements = rules.system.parse(sql).map_err(wrong)?;
+            let mut statements = rules.system.parse(&functions_by_name(sql)).map_err(wrong)?;
             for statement in &mut statements {
+                if let Some(nothing) = of_keys(statement) {
+                    *statement = nothing;
+                }
                 let _ = VisitMut::visit(statement, &mut NotHere);
             }
             statements
@@ -104,12 +108,48 @@ impl Dialect {
     }
 }
 
+/// The catalogue tells functions by name, where clients make numbers of the names.
+fn functions_by_name(sql: &str) -> Cow<'_, str> {
+    if !sql.contains("regproc") {
+        return Cow::Borrowed(sql);
+    }
+    let named = sql.replace("::pg_catalog.regproc", "::text").replace("::regproc", "::text");
+    Cow::Owned(named.replace("'pg_catalog.array_in'", "'array_in'"))
+}
+
+/// JDBC asks for primary keys and indexes with a function that makes rows of their columns. There are none: an answer with the
+/// columns that it asks for, and no row.
+fn of_keys(statement: &ast::Statement) -> Option<ast::Statement> {
+    let ast::Statement::Query(query) = statement else { return None };
+    if !statement.to_string().contains("_pg_expandarray") {
+        return None;
+    }
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let columns = select.projection.iter().enumerate().map(|(number, item)| {
+        let name = match item {
+            SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+                parts.last().map_or(String::new(), |p| p.value.clone())
+            }
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => name.value.clone(),
+            _ => format!("column{}", number + 1),
+        };
+        format!("CAST(NULL AS TEXT) AS \"{}\"", name.replace('"', "\"\""))
+    });
+    let nothing = format!("SELECT {} WHERE false", columns.collect::<Vec<_>>().join(", "));
+    Parser::parse_sql(&PostgreSqlDialect {}, &nothing).ok()?.pop()
+}
+
 /// Whether a statement reads system catalogues and nothing else.
 fn of_system(statement: &ast::Statement) -> bool {
     let mut own = Ctes::default();
     let _ = Visit::visit(statement, &mut own);
     let mut relations = 0;
     let flow = visit_relations(statement, |relation| {
+        // A function that makes rows reads nothing.
+        if last(relation).eq_ignore_ascii_case("generate_series") {
+            return ControlFlow::Continue(());
+        }
         relations += 1;
         if is_system(relation) || own.0.contains(&last(relation)) {
             ControlFlow::Continue(())
@@ -158,6 +198,12 @@ impl VisitorMut for NotHere {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         if let SetExpr::Select(select) = query.body.as_mut() {
             for item in &mut select.projection {
+                // What becomes NULL keeps its name.
+                if let SelectItem::UnnamedExpr(expr @ Expr::CompoundIdentifier(_)) = item
+                    && let Some(name) = absent_column(expr)
+                {
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: name };
+                }
                 let _ = VisitMut::visit(item, &mut Correlated);
             }
             if let Some(condition) = &mut select.selection {
@@ -168,8 +214,14 @@ impl VisitorMut for NotHere {
     }
 }
 
-/// Columns of `pg_class` that the catalogue's crate has not.
-const NO_COLUMNS: [&str; 2] = ["reloptions", "relacl"];
+/// Columns with lists of privileges and options, of which there are none.
+const NO_COLUMNS: [&str; 9] =
+    ["reloptions", "relacl", "nspacl", "datacl", "defaclacl", "attacl", "typacl", "proacl", "setconfig"];
+
+fn absent_column(expr: &Expr) -> Option<Ident> {
+    let Expr::CompoundIdentifier(parts) = expr else { return None };
+    parts.last().filter(|name| NO_COLUMNS.contains(&name.value.as_str())).cloned()
+}
 
 struct Correlated;
 
@@ -177,19 +229,20 @@ impl VisitorMut for Correlated {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let is_absent = |name: &Ident| NO_COLUMNS.contains(&name.value.as_str());
         let absent = match expr {
             Expr::Subquery(query) => looks_outside(query),
-            Expr::CompoundIdentifier(parts) => parts.last().is_some_and(is_absent),
-            // As one text, where psql makes one of the list.
-            Expr::Function(function) if last(&function.name) == "array_to_string" => {
-                let arguments = function.args.to_string();
-                NO_COLUMNS.iter().any(|name| arguments.contains(&format!(".{name}")))
-            }
+            Expr::CompoundIdentifier(_) => absent_column(expr).is_some(),
+            // As one text, where psql makes one of the list: of privileges, options, constraints of domains.
+            Expr::Function(function) => last(&function.name) == "array_to_string",
             _ => false,
         };
+        // A list of what refers to the row, such as the roles of a role: nothing does.
+        let list = matches!(expr, Expr::Function(function) if last(&function.name).eq_ignore_ascii_case("array")
+            && matches!(&function.args, FunctionArguments::Subquery(query) if looks_outside(query)));
         if absent {
             *expr = Expr::Value(Value::Null.with_empty_span());
+        } else if list {
+            *expr = Expr::Value(Value::SingleQuotedString("{}".into()).with_empty_span());
         }
         ControlFlow::Continue(())
     }
@@ -234,6 +287,13 @@ struct Missing;
 impl VisitorMut for Missing {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            name_nulls(&mut select.projection);
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let replaced = match expr {
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
@@ -267,6 +327,21 @@ impl VisitorMut for Missing {
             *expr = replaced;
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The engine wants another name for each column, PostgreSQL calls all of these `?column?`.
+fn name_nulls(projection: &mut [SelectItem]) {
+    let mut number = 0;
+    for item in projection {
+        if let SelectItem::UnnamedExpr(Expr::Value(value)) = item
+            && value.value == Value::Null
+        {
+            number += 1;
+            let name = if number == 1 { "?column?".to_string() } else { format!("?column?_{number}") };
+            let (expr, alias) = (Expr::Value(value.clone()), Ident::with_quote('"', name));
+            *item = SelectItem::ExprWithAlias { expr, alias };
+        }
     }
 }
 
@@ -327,6 +402,17 @@ mod tests {
             "SELECT unnest(generate_series(1, array_length(a.b))) FROM a"
         );
         assert!(text("SELECT x LIKE 'a/_%' ESCAPE '/' FROM a").starts_with("SELECT x LIKE replace("));
+    }
+
+    #[test]
+    fn what_there_is_none_of_is_an_empty_answer() {
+        let keys = "SELECT r.TABLE_NAME, (information_schema._pg_expandarray(i.indkey)).n AS KEY_SEQ, a.attname \
+                    FROM pg_catalog.pg_class r, pg_catalog.pg_index i, pg_catalog.pg_attribute a";
+        let expected = "SELECT CAST(NULL AS TEXT) AS \"TABLE_NAME\", CAST(NULL AS TEXT) AS \"KEY_SEQ\", CAST(NULL AS TEXT) AS \"attname\" WHERE false";
+        assert_eq!(text(keys), expected);
+        let roles = "SELECT r.rolname, ARRAY(SELECT m.roleid FROM pg_auth_members m WHERE m.member = r.oid) AS memberof, NULL, NULL FROM pg_roles r";
+        let expected = "SELECT r.rolname, '{}' AS memberof, NULL AS \"?column?\", NULL AS \"?column?_2\" FROM pg_catalog.pg_roles AS r";
+        assert_eq!(text(roles), expected);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray};
-use arrow::datatypes::DataType;
+use arrow::array::{ArrayRef, AsArray, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -31,21 +32,32 @@ const ABOUT_NOTHING: [&str; 14] = [
 ];
 
 /// Functions that ask whether something is found without its schema. Whatever the catalogue lists is.
-const VISIBLE: [&str; 7] = [
+const VISIBLE: [&str; 11] = [
     "pg_collation_is_visible",
     "pg_conversion_is_visible",
     "pg_function_is_visible",
     "pg_opclass_is_visible",
     "pg_operator_is_visible",
+    "pg_statistics_obj_is_visible",
     "pg_ts_config_is_visible",
+    "pg_ts_dict_is_visible",
+    "pg_ts_parser_is_visible",
+    "pg_ts_template_is_visible",
     "pg_type_is_visible",
 ];
+
+/// Functions that ask for a size, or for an encoding's number; it is not told here. PostgreSQL's answer is NULL.
+const UNTOLD: [&str; 4] = ["pg_char_to_encoding", "pg_database_size", "pg_indexes_size", "pg_table_size"];
 
 /// All of them.
 pub fn all(limits: &QueryLimits) -> Vec<ScalarUDF> {
     let mut functions: Vec<ScalarUDF> = ABOUT_NOTHING.iter().map(|name| text_of(name, |_| Ok(null()))).collect();
     let yes = |_: &ScalarFunctionArgs| Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))));
     functions.extend(VISIBLE.iter().map(|name| of(name, DataType::Boolean, yes)));
+    let untold = |_: &ScalarFunctionArgs| Ok(ColumnarValue::Scalar(ScalarValue::Int64(None)));
+    functions.extend(UNTOLD.iter().map(|name| of(name, DataType::Int64, untold)));
+    functions.push(text_of("pg_size_pretty", pg_size_pretty));
+    functions.push(text_of("getdatabaseencoding", |_| Ok(text("UTF8".into()))));
     let version = format!("PostgreSQL {} (Millstream {})", command::SERVER_VERSION, env!("CARGO_PKG_VERSION"));
     functions.push(text_of("version", move |_| Ok(text(version.clone()))));
     let limits = limits.clone();
@@ -69,6 +81,26 @@ fn text(text: String) -> ColumnarValue {
 
 fn null() -> ColumnarValue {
     ColumnarValue::Scalar(ScalarValue::Utf8(None))
+}
+
+/// Bytes in the largest unit that leaves at least ten of them, as PostgreSQL writes them.
+fn pg_size_pretty(arguments: &ScalarFunctionArgs) -> Result<ColumnarValue> {
+    let columns = ColumnarValue::values_to_arrays(&arguments.args)?;
+    let Some(sizes) = columns.first() else { return Ok(null()) };
+    let sizes = cast(sizes, &DataType::Int64)?;
+    let sizes = sizes.as_primitive::<Int64Type>();
+    let array: ArrayRef = Arc::new(sizes.iter().map(|bytes| bytes.map(pretty)).collect::<StringArray>());
+    Ok(ColumnarValue::Array(array))
+}
+
+fn pretty(bytes: i64) -> String {
+    let units = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value.abs() >= 10_240.0 && unit + 1 < units.len() {
+        value /= 1_024.0;
+        unit += 1;
+    }
+    format!("{} {}", value.round(), units.get(unit).copied().unwrap_or("bytes"))
 }
 
 /// Keys and values in turn as the text of one JSON object.

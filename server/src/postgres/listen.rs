@@ -14,12 +14,13 @@ use super::{PostgresConfig, catalog, dialect, stream};
 use crate::http::tls;
 use crate::keys::Keys;
 
-/// Serves until `stopping` turns true; open connections end with it.
+/// Serves until `stopping` turns true; `views` are those that have no parameters, so that anybody can read them; open connections end with it.
 pub async fn serve(
     engine: Arc<Engine>,
     keys: Arc<Keys>,
     config: PostgresConfig,
     limits: QueryLimits,
+    views: Vec<String>,
     listener: TcpListener,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -27,7 +28,8 @@ pub async fn serve(
         (Some(cert), Some(key)) => Some(TlsAcceptor::from(Arc::new(tls::server_config(cert, key)?))),
         _ => None,
     };
-    let batch = engine.batch().dressed(catalog::dress(engine.lake().clone(), &limits)?);
+    let batch = engine.batch();
+    let batch = batch.dressed(catalog::dress(batch.clone(), engine.lake().clone(), views, &limits)?);
     let dialect = Arc::new(dialect::Dialect::default());
     let cancels = Arc::new(ConnectionManager::new());
     let permits = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));

@@ -4,7 +4,6 @@ use chrono::{DateTime, Datelike, Days, Months, NaiveDate};
 use chrono_tz::Tz;
 use millstream::time::{EventTime, show};
 use millstream::{Error, Result};
-use millstream_report::chart::compact;
 use sha2::{Digest, Sha256};
 
 use super::due::Covers;
@@ -130,7 +129,7 @@ fn first(order: &Order, now: EventTime) -> Kept {
 }
 
 async fn send(config: &Config, now: EventTime, kept: &mut Kept, (text, files): (String, Files)) {
-    let subject = format!("{} report, {}", report::capitalised(&kept.report.replace('_', " ")), words(kept));
+    let subject = format!("{} report, {}", crate::label::capitalised(&kept.report.replace('_', " ")), words(kept));
     let (report, run) = (kept.report.clone(), kept.run.clone());
     for recipient in kept.recipients.iter_mut().filter(|r| r.sent_at.is_none()) {
         let mut hash = Sha256::new();
@@ -185,10 +184,9 @@ fn text(answers: &Answers, config: &Config) -> Result<String> {
     let mut lines =
         vec![document.title.clone(), format!("{} ({})", document.period, document.time_zone), String::new()];
     for kpi in &document.kpis {
-        let value = kpi.value.map_or_else(|| "no data".to_string(), compact);
         let change =
-            kpi.change.map_or_else(String::new, |c| format!("  ({:+.1} % against the period before)", c * 100.0));
-        lines.push(format!("{}: {value} {}{change}", kpi.label, kpi.unit).replace("  (", " ("));
+            kpi.change.map_or_else(String::new, |c| format!(" ({:+.1} % against the period before)", c * 100.0));
+        lines.push(format!("{}: {}{change}", kpi.label, kpi.text().unwrap_or_else(|| "no data".to_string())));
     }
     lines.push(String::new());
     lines.push(match document.data_complete_through {

@@ -3,16 +3,20 @@
 
 mod browser;
 mod cli;
+mod connecting;
 mod dashboard;
 mod demo;
 mod flight;
 mod http;
 mod ingest;
+mod jdbc;
 mod keys;
 mod metrics;
+mod more_metrics;
 mod postgres;
 mod proofs;
 mod real;
+mod reports;
 mod sdk;
 mod sending;
 

@@ -410,11 +410,19 @@ async fn platform(asked: &Asked) {
             near(&row[column], exact(values, q), 0.01, column);
         }
     }
-    for row in asked.rows("api_latency_exact", "").await {
-        let day = &days[(parse_day(row["day"].as_str().unwrap()).unwrap() - SHAPE.first_day) as usize];
-        let mut values = day.latencies_ms[row["route"].as_str().unwrap()].clone();
+    let of = |row: &Value| &days[(parse_day(row["day"].as_str().unwrap()).unwrap() - SHAPE.first_day) as usize];
+    for row in asked.rows("api_latency_exact", "&breakdown=route").await {
+        let mut values = of(&row).latencies_ms[row["breakdown"].as_str().unwrap()].clone();
         assert_eq!(row["latency_p95_ms"], exact(&mut values, 0.95), "{row}");
     }
+    for row in asked.rows("api_latency_exact", "").await {
+        let mut values: Vec<f64> = of(&row).latencies_ms.values().flatten().copied().collect();
+        assert_eq!((&row["breakdown"], &row["requests"]), (&json!("all"), &json!(values.len())), "{row}");
+        for (column, q) in [("latency_p50_ms", 0.5), ("latency_p95_ms", 0.95), ("latency_p99_ms", 0.99)] {
+            assert_eq!(row[column], exact(&mut values, q), "{column}: {row}");
+        }
+    }
+    live(asked).await;
     for (day, usd) in asked.series("infra_cost", "", "period", "effective_usd").await {
         let number = (parse_day(&day).unwrap() - SHAPE.first_day) as usize;
         near(&usd, days[number].infra_micros as f64 / 1e6, 1e-9, &day);
@@ -433,6 +441,40 @@ async fn platform(asked: &Asked) {
     let incidents = asked.rows("incidents", "&filter=source:reported").await;
     assert_eq!(incidents.len() as u64, asked.truth.incidents);
     assert!(incidents.iter().all(|row| row["duration_ms"] == 7_200_000.0), "{incidents:?}");
+}
+
+/// What the stream says of each minute and route is what the requests say, within the bound that is told.
+async fn live(asked: &Asked) {
+    for breakdown in ["route", "service"] {
+        // The newest minutes are still open; the last row is of the newest that is closed.
+        let answer = asked.answer("api_latency_live", &format!("&minutes=1440&breakdown={breakdown}")).await;
+        assert_eq!((&answer["exact"], &answer["error_bound"]), (&json!(false), &json!(0.01)));
+        let newest =
+            answer["rows"].as_array().unwrap().last().unwrap()["minute"].as_str().unwrap().trim_end_matches('Z');
+        let sql = format!(
+            "SELECT date_trunc('minute', event_time) AS minute, {breakdown} AS breakdown, count(*) AS requests, \
+             percentile_disc(latency_ms, 0.5) AS p50, percentile_disc(latency_ms, 0.95) AS p95, percentile_disc(latency_ms, 0.99) AS p99 \
+             FROM raw_api_events WHERE date_trunc('minute', event_time) > TIMESTAMP '{newest}' - INTERVAL '1440 minutes' \
+             AND date_trunc('minute', event_time) <= TIMESTAMP '{newest}' GROUP BY 1, 2 ORDER BY 1, 2"
+        );
+        let raw = asked.server.engine.query(&sql, &BTreeMap::new(), &millstream::QueryLimits::default()).await.unwrap();
+        let truth = millstream_server::format::csv(&raw.schema, &raw.batches).unwrap();
+        let truth: Vec<Vec<&str>> = truth.lines().skip(1).map(|line| line.split(',').collect()).collect();
+        let rows = answer["rows"].as_array().unwrap();
+        assert!(truth.len() > 20, "{truth:?}");
+        assert_eq!(rows.len(), truth.len(), "{breakdown}");
+        for (row, truth) in rows.iter().zip(truth) {
+            assert_eq!(
+                (&row["breakdown"], row["requests"].to_string()),
+                (&json!(truth[1]), truth[2].to_string()),
+                "{row}"
+            );
+            for (column, exact) in ["latency_p50_ms", "latency_p95_ms", "latency_p99_ms"].into_iter().zip(&truth[3..]) {
+                let (ours, exact) = (row[column].as_f64().unwrap(), exact.parse::<f64>().unwrap());
+                assert!((ours - exact).abs() <= 0.01 * exact, "{column}: {row}, exactly {exact}");
+            }
+        }
+    }
 }
 
 async fn api(asked: &Asked) {

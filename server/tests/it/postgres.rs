@@ -180,7 +180,45 @@ async fn psql_reads_and_only_reads() {
         "event_id,editor,tokens\ne0,vscode,5\ne1,vscode,5"
     );
     assert_eq!(answer("COPY raw_ide_events (event_id, properties) TO STDOUT").await.unwrap(), "e0\t\\N\ne1\t\\N");
-    for listing in ["\\d", "\\dn", "\\l", "\\dT", "\\df", "\\di", "\\dv", "\\d+ raw_ide_events"] {
+    // Definitions that need no parameters are views; those whose tables are not there yet are not listed.
+    let views = answer("\\dv").await.unwrap();
+    assert!(views.contains("public|subscription_states|view|") && !views.contains("mrr_periods"), "{views}");
+    assert!(answer("\\d subscription_states").await.unwrap().contains("account_id|text|"));
+    assert_eq!(
+        answer("SELECT sum(mrr_micros) / 1000000 FROM subscription_states WHERE valid_to IS NULL").await.unwrap(),
+        "5700"
+    );
+    assert!(answer("\\du").await.unwrap().contains("postgres|"), "{:?}", answer("\\du").await);
+    assert!(answer("\\dp").await.unwrap().contains("public|raw_ide_events|table|"), "{:?}", answer("\\dp").await);
+    assert_eq!(answer("SELECT pg_size_pretty(123456789)").await.unwrap(), "118 MB");
+    for listing in [
+        "\\d",
+        "\\dn",
+        "\\dn+",
+        "\\l",
+        "\\l+",
+        "\\dT",
+        "\\df",
+        "\\di",
+        "\\dt+",
+        "\\dv+",
+        "\\d+ raw_ide_events",
+        "\\dD",
+        "\\dx",
+        "\\dy",
+        "\\z",
+        "\\ddp",
+        "\\drds",
+        "\\dconfig",
+        "\\dC",
+        "\\do",
+        "\\da",
+        "\\dF",
+        "\\dm",
+        "\\ds",
+        "\\db",
+        "\\dRp",
+    ] {
         running.psql(listing).await.unwrap_or_else(|e| panic!("{listing}: {e}"));
     }
     let mut wrong = Command::new("psql");

@@ -12,8 +12,10 @@ use millstream_proto::v1::{IdeEvent, MarketplaceEvent, PaymentEvent, Subscriptio
 use millstream_server::demo::real::{Files, streams};
 use millstream_server::demo::stream::{Manner, Stream, Target, timestamp};
 use millstream_server::keys::Role;
-use millstream_server::schedule;
+use millstream_server::range::{Range, parse_time};
 use millstream_server::serve::Server;
+use millstream_server::tables::Tables;
+use millstream_server::{report, schedule};
 use serde_json::{Value, json};
 
 use crate::metrics::{config, near};
@@ -96,6 +98,18 @@ impl Fed {
     async fn by(&self, metric: &str, query: &str, key: &str, value: &str) -> BTreeMap<String, String> {
         let rows = self.rows(metric, query).await;
         rows.iter().map(|row| (row[key].as_str().unwrap().to_string(), row[value].to_string())).collect()
+    }
+}
+
+impl Fed {
+    /// The headline figures of a report over days, the last not included.
+    async fn figures(&self, dir: &Path, report: &str, from: &str, to: &str) -> BTreeMap<String, f64> {
+        let range = Range { from: parse_time(from).unwrap(), to: parse_time(to).unwrap() };
+        let tables = Tables::Running(self.server.engine.clone());
+        let now = range.to + DAY;
+        let answers = report::run(&tables, &config(dir), report, range, chrono_tz::UTC, now).await.unwrap();
+        let kpis = answers.document("").unwrap().kpis;
+        kpis.into_iter().filter_map(|kpi| Some((kpi.label, kpi.value?))).collect()
     }
 }
 
@@ -203,6 +217,13 @@ async fn tokens_cost_and_outcomes_of_a_real_agent() {
         assert_eq!(ours["tokens_output"].to_string(), model["completion_tokens"], "{name}");
         near(&ours["cost_usd"], model["cost"].parse().unwrap_or(0.0), 1e-6, name);
     }
+    let figures = fed.figures(dir.path(), "weekly", "2024-08-13", "2025-02-28").await;
+    let sum = |column: &str| days.iter().map(|day| day[column].parse::<f64>().unwrap()).sum::<f64>();
+    let (completed, failed) = (rates["completed"].parse::<f64>().unwrap(), rates["failed"].parse::<f64>().unwrap());
+    near(&json!(figures["Agent executions"]), completed + failed, 0.0, "executions of the report");
+    near(&json!(figures["Success"]), 100.0 * completed / (completed + failed), 1e-12, "success of the report");
+    near(&json!(figures["Tokens"]), sum("total_tokens"), 0.0, "tokens of the report");
+    near(&json!(figures["Cost"]), sum("cost"), 1e-6, "cost of the report");
     fed.server.stop().await.unwrap();
 }
 
@@ -212,7 +233,8 @@ async fn latency_of_real_spans_within_the_bound_that_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let mut spans = streams(&data, Files::All).unwrap();
     spans.retain(|stream| stream.table == "api_events");
-    let fed = Fed::start(dir.path(), &spans, 2, &["api_usage_15m", "api_latency_daily"]).await;
+    let fed =
+        Fed::start(dir.path(), &spans, 2, &["api_usage_15m", "api_latency_daily", "api_latency_total_daily"]).await;
     let all = "from=2022-08-22&to=2022-08-23";
     let stored = answer(&data, "api_nezha__by_operation");
     let services: BTreeSet<&str> = stored.iter().map(|row| row["service"].as_str()).collect();
@@ -238,10 +260,10 @@ async fn latency_of_real_spans_within_the_bound_that_is_told() {
         }
     }
     // At night they are exact; a route that several services have is all of theirs together.
-    let exact = fed.rows("api_latency_exact", all).await;
+    let exact = fed.rows("api_latency_exact", &format!("{all}&breakdown=route")).await;
     assert_eq!(exact.len(), routes.len());
     for row in stored.iter().filter(|row| routes[row["OperationName"].as_str()] == 1) {
-        let ours = exact.iter().find(|o| o["route"] == row["OperationName"].as_str()).unwrap();
+        let ours = exact.iter().find(|o| o["breakdown"] == row["OperationName"].as_str()).unwrap();
         for (column, name) in [("latency_p50_ms", "p50_us"), ("latency_p95_ms", "p95_us"), ("latency_p99_ms", "p99_us")]
         {
             near(&ours[column], row[name].parse::<f64>().unwrap() / 1e3, 1e-12, &row["OperationName"]);
@@ -395,6 +417,10 @@ async fn recurring_revenue_and_churn_of_a_customer_list() {
     near(&churn["customer_churn_rate"], totals["churn_rate"].parse().unwrap(), 1e-8, "churn");
     let mrr = &fed.rows("mrr", april).await[0];
     near(&mrr["mrr_minor"], totals["mrr_active"].parse::<f64>().unwrap() * 100.0, 1e-12, "MRR");
+    let figures = fed.figures(dir.path(), "monthly_business", "2026-04-01", "2026-05-01").await;
+    let total = |name: &str| totals[name].parse::<f64>().unwrap();
+    near(&json!(figures["MRR"]), total("mrr_active"), 1e-12, "MRR of the report");
+    near(&json!(figures["Customer churn"]), 100.0 * total("churn_rate"), 1e-6, "churn of the report");
     fed.server.stop().await.unwrap();
 }
 
@@ -447,5 +473,10 @@ async fn revenue_cohorts_and_customers_of_a_real_shop() {
         near(&ours["net_minor"], pounds(&theirs["ltv"]), 1e-12, &theirs["cust"]);
         assert_eq!(ours["account_id"], theirs["cust"].as_str());
     }
+    let figures = fed.figures(dir.path(), "monthly_business", "2011-01-01", "2011-02-01").await;
+    let months = answer(&data, "biz_retail__monthly_revenue");
+    let january = months.iter().find(|month| month["mth"].starts_with("2011-01")).unwrap();
+    // The till counts in ten-thousandths, a hundred times what a report takes for pence.
+    near(&json!(figures["Net revenue"]), pounds(&january["revenue"]) / 100.0, 1e-12, "net revenue of the report");
     fed.server.stop().await.unwrap();
 }

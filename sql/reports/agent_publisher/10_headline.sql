@@ -1,28 +1,35 @@
 -- Agents in numbers
 --
--- Executions: agent events that tell an end. Success: ended 'ok' of those that ended 'ok', 'error' or 'timeout'.
--- Installs: install events. Rating: the mean of the stars given. Money in US dollars.
+-- Executions: runs of agents that ended. Success: ended 'ok' of those that ended 'ok', 'error' or 'timeout'. Users: people who ran an
+-- agent. Installs: an account counts once a day and agent. Rating: the mean of the stars given. Net: what was paid less refunds, US
+-- dollars.
 SELECT
   runs.executions,
   runs.success_percent,
-  runs.users,
-  market.installs,
+  (SELECT count(DISTINCT coalesce(d.user_id, i.user_id))
+    FROM agent_user_days AS d
+    LEFT JOIN identities AS i ON i.anonymous_id = d.anonymous_id
+    WHERE d.day >= CAST($from AS DATE) AND d.day <= CAST($to AS DATE) AND d.last_event >= $from AND d.first_event < $to) AS users,
+  (SELECT count(*) FROM agent_installs
+    WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND first_event >= $from AND first_event < $to) AS installs,
+  market.views,
   market.rating,
+  market.purchases,
   market.net_usd
 FROM (
   SELECT
-    count(status) AS executions,
-    100.0 * sum(CASE WHEN status = 'ok' THEN 1 ELSE 0 END)
-      / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN 1 ELSE 0 END), 0) AS success_percent,
-    count(DISTINCT user_id) AS users
-  FROM raw_agent_events
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to AND status IS DISTINCT FROM 'started'
+    coalesce(sum(executions), 0) AS executions,
+    100.0 * sum(CASE WHEN status = 'ok' THEN executions ELSE 0 END)
+      / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN executions ELSE 0 END), 0) AS success_percent
+  FROM agent_usage_15m
+  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
 ) AS runs
 CROSS JOIN (
   SELECT
-    sum(CASE WHEN name = 'installed' THEN 1 ELSE 0 END) AS installs,
+    coalesce(sum(CASE WHEN name = 'viewed' THEN 1 ELSE 0 END), 0) AS views,
     avg(CASE WHEN name = 'reviewed' THEN rating END) AS rating,
-    sum(CASE WHEN name IN ('purchased', 'refunded') THEN price_usd ELSE 0 END) AS net_usd
+    coalesce(sum(CASE WHEN name = 'purchased' THEN 1 ELSE 0 END), 0) AS purchases,
+    CAST(coalesce(sum(CASE WHEN name IN ('purchased', 'refunded') THEN CAST(price_usd AS DECIMAL(24, 9)) END), 0) AS DOUBLE) AS net_usd
   FROM raw_marketplace_events
   WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to
 ) AS market

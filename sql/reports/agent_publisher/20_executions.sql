@@ -1,9 +1,12 @@
 -- Executions per day
 --
--- Agent events that tell an end, per UTC day; failures ended 'error' or 'timeout'.
-SELECT day, count(status) AS executions, sum(CASE WHEN status IN ('error', 'timeout') THEN 1 ELSE 0 END) AS failures,
-  count(DISTINCT user_id) AS users
-FROM raw_agent_events
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to AND status IS DISTINCT FROM 'started'
-GROUP BY day
-ORDER BY day
+-- Runs of agents that ended; failures ended 'error' or 'timeout'.
+SELECT
+  local_day(at, $tz) AS day,
+  sum(executions) AS executions,
+  sum(CASE WHEN status IN ('error', 'timeout') THEN executions ELSE 0 END) AS failures,
+  CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd
+FROM agent_usage_15m
+WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+GROUP BY 1
+ORDER BY 1

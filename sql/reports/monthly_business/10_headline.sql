@@ -1,30 +1,28 @@
--- The month in numbers
+-- Revenue in numbers
 --
--- Sales: what was paid for agents, refunds not taken off. Net: with refunds taken off. Buyers: accounts (or users) that paid.
--- Active users: distinct users with an event in the editor. Money in US dollars.
+-- One row of figures per currency; amounts are never added across currencies. MRR: what active paid subscriptions bring a month, at
+-- the end of the time. Net revenue: payments less refunds. Paying customers: at the end. Customer churn: those who paid at the
+-- start and no more at the end, of those who paid at the start.
 SELECT
-  sales.sales_usd,
-  sales.net_usd,
-  sales.buyers,
-  sales.installs,
-  users.active_users,
-  agents.cost_usd AS agent_cost_usd
+  coalesce(s.currency, p.currency) AS currency,
+  coalesce(CAST(s.end_micros AS DOUBLE) / 1000000.0, 0.0) AS mrr_minor,
+  coalesce(p.net, 0.0) AS net_revenue_minor,
+  coalesce(s.customers_end, 0) AS paying_customers,
+  100.0 * s.customers_churned / nullif(s.customers_start, 0) AS customer_churn_percent
 FROM (
   SELECT
-    sum(CASE WHEN name = 'purchased' THEN price_usd ELSE 0 END) AS sales_usd,
-    sum(CASE WHEN name IN ('purchased', 'refunded') THEN price_usd ELSE 0 END) AS net_usd,
-    count(DISTINCT CASE WHEN name = 'purchased' THEN coalesce(account_id, user_id) END) AS buyers,
-    sum(CASE WHEN name = 'installed' THEN 1 ELSE 0 END) AS installs
-  FROM raw_marketplace_events
+    currency,
+    sum(end_micros) AS end_micros,
+    sum(CASE WHEN end_micros > 0 THEN 1 ELSE 0 END) AS customers_end,
+    sum(CASE WHEN start_micros > 0 THEN 1 ELSE 0 END) AS customers_start,
+    sum(CASE WHEN start_micros > 0 AND end_micros = 0 THEN 1 ELSE 0 END) AS customers_churned
+  FROM customers_between
+  GROUP BY currency
+) AS s
+FULL JOIN (
+  SELECT coalesce(currency, '') AS currency, CAST(sum(amount_minor) AS DOUBLE) AS net
+  FROM raw_payment_events
   WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to
-) AS sales
-CROSS JOIN (
-  SELECT count(DISTINCT user_id) AS active_users
-  FROM raw_ide_events
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to AND name IS DISTINCT FROM 'heartbeat'
-) AS users
-CROSS JOIN (
-  SELECT sum(coalesce(cost_usd, 0)) AS cost_usd
-  FROM raw_agent_events
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to
-) AS agents
+  GROUP BY 1
+) AS p ON p.currency = s.currency
+ORDER BY mrr_minor DESC, currency

@@ -1,8 +1,12 @@
--- Active users by plan
+-- Accounts by plan
 --
--- Distinct users with an event in the editor, by the plan that their events tell; a user who changed plan counts in both.
-SELECT coalesce(tier, 'unknown') AS plan, count(DISTINCT user_id) AS users, count(*) AS events
-FROM raw_ide_events
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to AND user_id IS NOT NULL AND name IS DISTINCT FROM 'heartbeat'
-GROUP BY 1
-ORDER BY users DESC, plan
+-- Accounts with a subscription in force at the end of the time; those on trial are `trial`. An account with two plans counts in both.
+SELECT
+  tier AS plan,
+  count(DISTINCT account_id) AS accounts,
+  100.0 * count(DISTINCT account_id) / sum(count(DISTINCT account_id)) OVER () AS share_percent,
+  sum(seats) AS seats
+FROM subscription_states
+WHERE (status IS DISTINCT FROM 'cancelled') AND valid_from < $to AND (valid_to IS NULL OR valid_to >= $to)
+GROUP BY tier
+ORDER BY accounts DESC, plan

@@ -1,8 +1,18 @@
 -- Active users by country
 --
--- Distinct users with an event in the editor, by the country that the edge told. Users without one are 'unknown'.
-SELECT coalesce(country, 'unknown') AS country, count(DISTINCT user_id) AS users
-FROM raw_ide_events
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to AND user_id IS NOT NULL AND name IS DISTINCT FROM 'heartbeat'
-GROUP BY 1
+-- People by the country that their events tell; who was in two counts in both, and `unknown` are those in none.
+SELECT country, count(*) AS users
+FROM (
+  SELECT person, coalesce(country, 'unknown') AS country
+  FROM (
+    SELECT person, country, max(country) OVER (PARTITION BY person) AS known
+    FROM (
+      SELECT DISTINCT person, country
+      FROM activity
+      WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+    ) AS places
+  ) AS people
+  WHERE country IS NOT NULL OR known IS NULL
+) AS countries
+GROUP BY country
 ORDER BY users DESC, country

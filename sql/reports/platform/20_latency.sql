@@ -1,9 +1,16 @@
--- Latency per hour, p95
+-- Latency
 --
--- Exact, from every request.
-SELECT date_trunc('hour', event_time) AS hour, percentile_disc(latency_ms, 0.95) AS latency_p95_ms, count(*) AS requests,
-  sum(CASE WHEN status_code >= 500 THEN 1 ELSE 0 END) AS errors
-FROM raw_api_events
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to
+-- Over all routes, per hour in a report of up to two days, else per day; from merged sketches: within 1 %. Errors: status codes of 500
+-- and above.
+SELECT
+  period_start(at, CASE WHEN $to > $from + INTERVAL '50 hours' THEN 'day' ELSE 'hour' END, $tz) AS begins,
+  sketch_percentile(sketch_merge(latency_sketch), 0.95) AS latency_p95_ms,
+  sketch_percentile(sketch_merge(latency_sketch), 0.5) AS latency_p50_ms,
+  sketch_percentile(sketch_merge(latency_sketch), 0.99) AS latency_p99_ms,
+  sum(requests) AS requests,
+  sum(errors) AS errors,
+  100.0 * sum(errors) / sum(requests) AS error_percent
+FROM api_usage_15m
+WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
 GROUP BY 1
 ORDER BY 1

@@ -1,8 +1,13 @@
--- Errors per hour
+-- Errors by route
 --
--- Requests that were answered with a status code of 500 and above, per hour that had a request.
-SELECT date_trunc('hour', event_time) AS hour, sum(CASE WHEN status_code >= 500 THEN 1 ELSE 0 END) AS errors, count(*) AS requests
-FROM raw_api_events
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to
+-- Requests that were answered with a status code of 500 and above, and their share of the route's requests.
+SELECT
+  coalesce(route, 'unnamed') AS route,
+  sum(errors) AS errors,
+  sum(requests) AS requests,
+  100.0 * sum(errors) / sum(requests) AS error_percent
+FROM api_usage_15m
+WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
 GROUP BY 1
-ORDER BY 1
+HAVING sum(errors) > 0
+ORDER BY errors DESC, route

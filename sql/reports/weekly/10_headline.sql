@@ -1,11 +1,12 @@
 -- The week in numbers
 --
--- Active users: distinct users with an event in the editor. Executions: agent events that tell an end.
--- Success: ended 'ok' of those that ended 'ok', 'error' or 'timeout'. p95: of all API requests.
+-- Active users: people with an event other than a heartbeat. New users: those first seen ever. Executions: runs of agents that ended.
+-- Success: ended 'ok' of those that ended 'ok', 'error' or 'timeout'. Tokens: read and written by models. p95: the latency that 95
+-- of 100 API requests do not exceed, within 1 %.
 SELECT
-  (SELECT count(DISTINCT user_id) FROM raw_ide_events
-    WHERE day >= CAST($from AS DATE) AND event_time >= $from AND event_time < $to AND name IS DISTINCT FROM 'heartbeat')
-    AS active_users,
+  (SELECT count(DISTINCT person) FROM activity
+    WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to) AS active_users,
+  (SELECT count(*) FROM first_seen WHERE first_at >= $from AND first_at < $to) AS new_users,
   agents.executions AS agent_executions,
   agents.success_percent,
   agents.tokens,
@@ -14,16 +15,16 @@ SELECT
   api.latency_p95_ms AS api_p95_ms
 FROM (
   SELECT
-    count(status) AS executions,
-    100.0 * sum(CASE WHEN status = 'ok' THEN 1 ELSE 0 END)
-      / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN 1 ELSE 0 END), 0) AS success_percent,
-    sum(coalesce(tokens_input, 0) + coalesce(tokens_output, 0)) AS tokens,
-    CAST(sum(CAST(coalesce(cost_usd, 0) AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd
-  FROM raw_agent_events
-  WHERE day >= CAST($from AS DATE) AND event_time >= $from AND event_time < $to AND status IS DISTINCT FROM 'started'
+    coalesce(sum(executions), 0) AS executions,
+    100.0 * sum(CASE WHEN status = 'ok' THEN executions ELSE 0 END)
+      / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN executions ELSE 0 END), 0) AS success_percent,
+    coalesce(sum(tokens_input + tokens_output), 0) AS tokens,
+    CAST(coalesce(sum(CAST(cost_usd AS DECIMAL(24, 9))), 0) AS DOUBLE) AS cost_usd
+  FROM agent_usage_15m
+  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
 ) AS agents
 CROSS JOIN (
-  SELECT count(*) AS requests, percentile_disc(latency_ms, 0.95) AS latency_p95_ms
-  FROM raw_api_events
-  WHERE day >= CAST($from AS DATE) AND event_time >= $from AND event_time < $to
+  SELECT coalesce(sum(requests), 0) AS requests, sketch_percentile(sketch_merge(latency_sketch), 0.95) AS latency_p95_ms
+  FROM api_usage_15m
+  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
 ) AS api

@@ -1,12 +1,14 @@
 -- Active users per day
 --
--- Distinct users with at least one event in the editor other than a heartbeat, per UTC day.
-SELECT day, count(DISTINCT user_id) AS users, count(*) AS events
-FROM raw_ide_events
-WHERE day >= CAST($from AS DATE)
-  AND event_time >= $from
-  AND event_time < $to
-  AND user_id IS NOT NULL
-  AND name IS DISTINCT FROM 'heartbeat'
-GROUP BY day
-ORDER BY day
+-- People with at least one event other than a heartbeat, and those of them who were first seen ever.
+SELECT d.day, d.users, coalesce(n.new_users, 0) AS new_users
+FROM (
+  SELECT local_day(at, $tz) AS day, count(DISTINCT person) AS users
+  FROM activity
+  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+  GROUP BY 1
+) AS d
+LEFT JOIN (
+  SELECT local_day(first_at, $tz) AS day, count(*) AS new_users FROM first_seen WHERE first_at >= $from AND first_at < $to GROUP BY 1
+) AS n ON n.day = d.day
+ORDER BY d.day

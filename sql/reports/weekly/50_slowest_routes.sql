@@ -1,15 +1,12 @@
 -- Slowest routes
 --
--- The ten routes with the greatest p95, exact over the whole time; errors are status codes of 500 and above.
+-- Every route by its p95 over the whole time, from merged sketches: within 1 %. Errors are status codes of 500 and above.
 SELECT
   coalesce(route, 'unnamed') AS route,
-  percentile_disc(latency_ms, 0.95) AS latency_p95_ms,
-  count(*) AS requests,
-  sum(CASE WHEN status_code >= 500 THEN 1 ELSE 0 END) AS errors
-FROM raw_api_events
-WHERE day >= CAST($from AS DATE)
-  AND event_time >= $from
-  AND event_time < $to
+  sketch_percentile(sketch_merge(latency_sketch), 0.95) AS latency_p95_ms,
+  sum(requests) AS requests,
+  sum(errors) AS errors
+FROM api_usage_15m
+WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
 GROUP BY 1
 ORDER BY latency_p95_ms DESC NULLS LAST, route
-LIMIT 10

@@ -94,6 +94,42 @@ fn postgres_errors_name_the_server_and_not_the_password() {
     assert!(gone.contains("127.0.0.1:1/postgres: Connection refused"), "{gone}");
 }
 
+#[test]
+fn postgres_over_tls_is_verified() {
+    let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/tests/it/tls");
+    let server = Postgres::start_with_tls(&certificates);
+    // The server tells whether it is spoken to over TLS.
+    server.execute("CREATE VIEW d AS SELECT 1::bigint AS id, ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("in.json"), "{\"k\":1}\n").unwrap();
+    let encrypted = |url: &str| {
+        let sql = format!(
+            "CREATE TEMPORARY TABLE d (id BIGINT PRIMARY KEY, ssl BOOLEAN) WITH (connector = 'postgres', url = '{url}');
+             CREATE TABLE a (k BIGINT) WITH (connector = 'single_file', format = 'json', path = '$dir/in.json');
+             CREATE TABLE out WITH (connector = 'single_file', format = 'json', path = '$dir/out.json');
+             INSERT INTO out SELECT d.ssl FROM a JOIN d ON a.k = d.id;"
+        );
+        run(&sql, dir.path(), &RunOptions::default()).map_err(|e| e.to_string())?;
+        Ok::<_, String>(std::fs::read_to_string(dir.path().join("out.json")).unwrap())
+    };
+    let url = server.url();
+    let roots = certificates.join("ca.pem").display().to_string();
+    assert_eq!(encrypted(&url).unwrap(), "{\"ssl\":false}\n");
+    let over_tls = format!("{url}?sslmode=require&sslrootcert={roots}");
+    assert_eq!(encrypted(&over_tls).unwrap(), "{\"ssl\":true}\n");
+    assert_eq!(encrypted(&over_tls.replace("127.0.0.1", "localhost")).unwrap(), "{\"ssl\":true}\n");
+    let unknown = encrypted(&format!("{url}?sslmode=require")).unwrap_err();
+    assert!(
+        unknown.contains("invalid peer certificate: UnknownIssuer"),
+        "the machine does not vouch for it: {unknown}"
+    );
+    let absent = encrypted(&format!("{url}?sslmode=require&sslrootcert=/nope.pem")).unwrap_err();
+    assert!(absent.contains("sslrootcert /nope.pem: "), "{absent}");
+    let plain = Postgres::start();
+    let refused = encrypted(&format!("{}?sslmode=require&sslrootcert={roots}", plain.url())).unwrap_err();
+    assert!(refused.contains("server does not support TLS"), "{refused}");
+}
+
 /// Rows see the table as it was at the checkpoint before them, also those that are read again after a crash; at the first
 /// checkpoint after the time to live it is loaded again.
 #[tokio::test(flavor = "multi_thread")]

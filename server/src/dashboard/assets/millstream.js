@@ -62,7 +62,7 @@
   }
   function unlight() { if (ring) ring.remove(); ring = null; }
 
-  all('figure.chart').forEach((figure) => {
+  function liven(figure) {
     let place = -1;
     figure.addEventListener('pointermove', (event) => {
       const mark = nearest(figure, event.clientX, event.clientY);
@@ -83,7 +83,8 @@
       showTip(marks[place].getAttribute('data-tip'), x, y);
     });
     zoomable(figure);
-  });
+  }
+  all('figure.chart').forEach(liven);
 
   // Dragging over a line chart goes to that time: the server draws it.
   function zoomable(figure) {
@@ -141,10 +142,35 @@
       while (n >= 1024 && unit < units.length - 1) { n /= 1024; unit += 1; }
       return (unit ? n.toFixed(1) : n) + ' ' + units[unit];
     };
+    const moment = (zone, ms) => new Intl.DateTimeFormat('en-GB', {
+      timeZone: zone || 'UTC', day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', second: '2-digit',
+    }).format(ms).replace(',', '');
     const span = (ms) => {
       if (ms < 60e3) return (ms / 1e3).toFixed(1) + ' s';
       if (ms < 3600e3) return (ms / 60e3).toFixed(1) + ' min';
       return ms < 172800e3 ? (ms / 3600e3).toFixed(1) + ' h' : (ms / 86400e3).toFixed(1) + ' d';
+    };
+    // A panel that follows the stream is drawn anew when a checkpoint has brought rows, unless somebody reads it just now.
+    let asking = false, drawn = null;
+    const refresh = async (checkpoint) => {
+      const places = all('[data-refresh]');
+      if (asking || !places.length || document.hidden || checkpoint === drawn) return;
+      if (places.some((place) => place.contains(document.activeElement) || place.matches(':hover'))) return;
+      asking = true;
+      try {
+        for (const place of places) {
+          const answer = await fetch(place.dataset.refresh + location.search);
+          if (!answer.ok) continue;
+          const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+          const panel = page.querySelector('[data-refresh]');
+          if (!panel) continue;
+          place.replaceWith(panel);
+          all('figure.chart', panel).forEach(liven);
+        }
+        drawn = checkpoint;
+      } catch (error) {
+        // The server is away; the next message tries again.
+      } finally { asking = false; }
     };
     const put = (element, text) => { if (element && element.textContent !== text) element.textContent = text; };
     stream.addEventListener('status', (event) => {
@@ -175,11 +201,13 @@
         if (place.classList.contains('health')) place.className = 'health ' + now.mood;
         const field = (name) => place.querySelector(`[data-field="${name}"]`);
         put(field('health'), now.health);
+        if (now.newest_ms) put(field('newest'), moment(place.dataset.zone, now.newest_ms));
         if (last) put(field('rate'), number.format(Math.round(rate)));
         for (const name of ['late', 'rejected', 'future', 'checkpoint', 'log_end', 'log_waiting', 'log_open']) {
           if (now[name] !== undefined) put(field(name), number.format(now[name]));
         }
       }
+      if (drawn === null) drawn = now.checkpoint; else refresh(now.checkpoint);
       last = now;
     });
     addEventListener('pagehide', () => stream.close());
