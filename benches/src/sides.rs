@@ -70,6 +70,7 @@ pub fn start(
         clock: Arc::new(SystemClock),
         inline: false,
         state_bytes_max: usize::MAX,
+        state_spill_at: None,
     })
 }
 

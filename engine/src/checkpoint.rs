@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <dir>/checkpoints/00000000000000000007.json   one line of JSON, one line with its CRC-32, both twice; put if absent
-//! <dir>/state/7-agent_usage_1m-0.arrow          what changed in an operator's state, Arrow IPC, named in the manifest
+//! <dir>/state/7-agent_usage_1m-0-0.arrow        what changed in an operator's state, Arrow IPC, named in the manifest
+//! <dir>/state/7-agent_usage_1m-0-s0.arrow       state that had no room in memory before checkpoint 7, divided by key
 //! ```
 //!
 //! Recovery takes the newest manifest whose checksum and state files are whole. Tables are committed after the manifest,
@@ -10,6 +11,7 @@
 //! damaged, they are taken again from it, each up to the place in the log where it ended: see [`Again`].
 
 mod examine;
+mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,9 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::ipc::reader::FileReader;
-use arrow::ipc::writer::FileWriter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,6 +32,9 @@ use crate::time::{Clock, WATERMARK_MIN, Watermark};
 
 /// The version of the manifest's and the state files' layout.
 pub const VERSION: u32 = 1;
+
+/// That of a manifest with spilled state, which programs before it cannot read.
+pub const VERSION_SPILLED: u32 = 2;
 
 /// The plan of a pipeline whose damaged state was set aside: no SQL has it, so it must be rebuilt.
 pub const SET_ASIDE: &str = "set aside by `millstream repair`";
@@ -160,6 +162,9 @@ pub struct StateFile {
     pub crc32: u32,
     /// It does not matter once the watermark has reached this.
     pub needed_until: i64,
+    /// Whether it stays where it is at a restart: state that has no room in memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spilled: bool,
 }
 
 /// The checkpoints of one directory.
@@ -238,7 +243,7 @@ impl Checkpoints {
     fn load(&self, number: u64) -> Result<Manifest> {
         let manifest = self.manifest(number)?;
         for file in manifest.files() {
-            self.state_bytes(file)?;
+            self.verify(file)?;
         }
         Ok(manifest)
     }
@@ -249,9 +254,9 @@ impl Checkpoints {
         let bad = |what: &str| Error::Corrupt(format!("{}: {what}", path.display()));
         let json = whole_half(&bytes).ok_or_else(|| bad("the checksum does not match"))?;
         let manifest: Manifest = serde_json::from_slice(json).map_err(|e| bad(&e.to_string()))?;
-        if manifest.version != VERSION {
+        if !(VERSION..=VERSION_SPILLED).contains(&manifest.version) {
             return Err(bad(&format!(
-                "layout version {}, but this program knows {VERSION}; use the program that wrote it, or start with an \
+                "layout version {}, but this program knows {VERSION} and {VERSION_SPILLED}; use the program that wrote it, or start with an \
                  empty data directory and compute the tables from the raw tables",
                 manifest.version
             )));
@@ -305,49 +310,9 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes a state file.
-    pub fn write_state(&self, name: String, batches: &[RecordBatch], needed_until: i64) -> Result<Option<StateFile>> {
-        let Some(first) = batches.first() else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let mut writer = FileWriter::try_new(&mut bytes, &first.schema())?;
-        for batch in batches {
-            writer.write(batch)?;
-        }
-        writer.finish()?;
-        drop(writer);
-        let path = self.state.join(&name);
-        if planted::is(Bug::StateNotAtomic) {
-            let _ = self.fs.remove(&path);
-            let written = self.fs.create(&path).and_then(|mut file| file.write_all(&bytes));
-            written.map_err(|e| Error::file(&path, "write", e))?;
-        } else {
-            self.while_full(&path, || write_atomic(self.fs.as_ref(), &path, &bytes))
-                .map_err(|e| Error::file(&path, "write", e))?;
-        }
-        let crc32 = crc32fast::hash(&bytes);
-        Ok(Some(StateFile { name, bytes: bytes.len() as u64, crc32, needed_until }))
-    }
-
-    fn state_bytes(&self, file: &StateFile) -> Result<Vec<u8>> {
-        let path = self.state.join(&file.name);
-        let bytes = self.fs.read(&path).map_err(|e| Error::file(&path, "read", e))?;
-        let unseen = planted::is(Bug::StateWithoutChecksum);
-        if (bytes.len() as u64 != file.bytes || crc32fast::hash(&bytes) != file.crc32) && !unseen {
-            return Err(Error::Corrupt(format!("{}: the checksum does not match its manifest", path.display())));
-        }
-        Ok(bytes)
-    }
-
-    /// Reads a state file back, batch by batch as written.
-    pub fn read_state(&self, file: &StateFile) -> Result<Vec<RecordBatch>> {
-        let bytes = self.state_bytes(file)?;
-        let reader = FileReader::try_new(std::io::Cursor::new(bytes), None)?;
-        Ok(reader.collect::<std::result::Result<Vec<_>, _>>()?)
-    }
-
-    /// Removes checkpoints older than the newest few, and state files that none of those name.
-    /// Returns the oldest log entry that a kept checkpoint may need.
-    pub fn clean(&self) -> Result<u64> {
+    /// Removes checkpoints older than the newest few, and state files that none of those name, but for those that are spilled
+    /// for a checkpoint after `published`. Returns the oldest log entry that a kept checkpoint may need.
+    pub fn clean(&self, published: u64) -> Result<u64> {
         let numbers = self.numbers()?;
         let (old, kept) = numbers.split_at(numbers.len().saturating_sub(KEPT));
         let mut needed: BTreeSet<String> = BTreeSet::new();
@@ -372,8 +337,12 @@ impl Checkpoints {
             let path = self.path(*number);
             self.fs.remove(&path).map_err(|e| Error::file(&path, "remove", e))?;
         }
+        let is_later = |name: &str| {
+            let number = name.split('-').next().and_then(|n| n.parse::<u64>().ok());
+            number.is_some_and(|n| n > published) && !planted::is(Bug::SpilledRemovedEarly)
+        };
         for name in self.fs.list(&self.state).map_err(|e| Error::file(&self.state, "list", e))? {
-            if !needed.contains(&name) {
+            if !needed.contains(&name) && !is_later(&name) {
                 let path = self.state.join(&name);
                 self.fs.remove(&path).map_err(|e| Error::file(&path, "remove", e))?;
             }
@@ -384,8 +353,12 @@ impl Checkpoints {
 
 /// A manifest's file: one bit that flips in it does not matter, for everything is there twice.
 fn text_of(manifest: &Manifest) -> Result<String> {
+    let mut manifest = manifest.clone();
+    if manifest.files().any(|f| f.spilled) {
+        manifest.version = manifest.version.max(VERSION_SPILLED);
+    }
     let json =
-        serde_json::to_string(manifest).map_err(|e| Error::Bug(format!("a manifest does not serialise: {e}")))?;
+        serde_json::to_string(&manifest).map_err(|e| Error::Bug(format!("a manifest does not serialise: {e}")))?;
     Ok(format!("{json}\n{:08x}\n", crc32fast::hash(json.as_bytes())).repeat(2))
 }
 
@@ -460,8 +433,9 @@ mod tests {
     #[test]
     fn another_layout_is_refused_by_name() {
         let fs = SimFs::new();
-        open(&fs).publish(&manifest(VERSION + 1)).unwrap();
+        open(&fs).publish(&manifest(VERSION_SPILLED + 1)).unwrap();
         let message = open(&fs).newest().unwrap_err().to_string();
-        assert!(message.contains("00000000000000000001.json: layout version 2, but this program knows 1"), "{message}");
+        let expected = "00000000000000000001.json: layout version 3, but this program knows 1 and 2";
+        assert!(message.contains(expected), "{message}");
     }
 }

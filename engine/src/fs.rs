@@ -91,7 +91,12 @@ pub fn lock_dir(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn DirLock>> {
 /// sync, rename, sync of the directory. Durable on return.
 pub fn write_atomic(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = write_temporary(fs, path, bytes)?;
-    fs.rename(&temporary, path)?;
+    publish_temporary(fs, &temporary, path)
+}
+
+/// Gives a synced temporary file its name. Durable on return.
+pub fn publish_temporary(fs: &dyn Fs, temporary: &Path, path: &Path) -> io::Result<()> {
+    fs.rename(temporary, path)?;
     fs.sync_dir(parent(path))
 }
 
@@ -108,10 +113,18 @@ pub fn create_exclusive(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()
     fs.sync_dir(parent(path))
 }
 
-/// The suffix of files that [`write_atomic`] and [`create_exclusive`] may leave behind in a crash; they hold nothing.
+/// The suffix of files that [`create_temporary`] and what uses it may leave behind in a crash; they hold nothing.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
 
 fn write_temporary(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let (temporary, mut file) = create_temporary(fs, path)?;
+    file.write_all(bytes)?;
+    file.sync_file()?;
+    Ok(temporary)
+}
+
+/// An empty file beside `path`, to be written, synced and then given its name: see [`publish_temporary`].
+pub fn create_temporary(fs: &dyn Fs, path: &Path) -> io::Result<(PathBuf, Box<dyn FsFile>)> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(TEMPORARY_SUFFIX);
     let temporary = path.with_file_name(name);
@@ -120,10 +133,8 @@ fn write_temporary(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<PathBuf
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = fs.create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_file()?;
-    Ok(temporary)
+    let file = fs.create(&temporary)?;
+    Ok((temporary, file))
 }
 
 /// Whether an error says that there is no room: it goes away when somebody frees some.

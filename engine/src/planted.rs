@@ -73,11 +73,17 @@ pub enum Bug {
     AgainTooFar,
     /// Of several damaged checkpoints only the last is taken again.
     AgainOnlyLast,
+    /// A checkpoint does not name the state that is out of memory.
+    SpilledForgotten,
+    /// What goes out of memory stays in the checkpoint's other files too.
+    SpilledTwice,
+    /// State that went out of memory since the last checkpoint is removed as if nobody needed it.
+    SpilledRemovedEarly,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::LogWithoutSync,
         Self::LogSyncsLate,
         Self::LogIgnoresFailedSync,
@@ -110,6 +116,9 @@ impl Bug {
         Self::StateWithoutChecksum,
         Self::AgainTooFar,
         Self::AgainOnlyLast,
+        Self::SpilledForgotten,
+        Self::SpilledTwice,
+        Self::SpilledRemovedEarly,
     ];
 
     /// Whether it shows only when a file is damaged.

@@ -30,8 +30,11 @@ pub struct Config {
     /// The time between checkpoints, which is also how fresh the tables are.
     #[serde(deserialize_with = "duration::deserialize")]
     pub checkpoint_interval: Duration,
-    /// Bytes that the state of all pipelines may take; above it they stop with an error that names the large one.
+    /// Bytes that the state of all pipelines may take in memory; what cannot go to disk above it stops them with an error that
+    /// names the large one.
     pub state_bytes_max: usize,
+    /// Bytes from which on state goes to disk where it can; by default half of those.
+    pub state_spill_at: Option<usize>,
     /// The IANA time zone in which days, weeks and months are meant where nobody says otherwise.
     pub time_zone: String,
     /// The day on which weeks begin: monday, sunday, ...
@@ -144,6 +147,7 @@ impl Default for Config {
             workers: 2,
             checkpoint_interval: Duration::from_secs(10),
             state_bytes_max: millstream::engine::STATE_BYTES_MAX,
+            state_spill_at: None,
             time_zone: "UTC".to_string(),
             week_start: "monday".to_string(),
             http: Http::default(),
@@ -310,6 +314,7 @@ impl Config {
             workers: self.workers,
             checkpoint_interval: self.checkpoint_interval,
             state_bytes_max: self.state_bytes_max,
+            state_spill_at: self.state_spill_at,
             clock,
             ..Options::new(&self.data_dir)
         }

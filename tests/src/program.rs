@@ -32,13 +32,17 @@ pub fn millstream(args: &[&str], dir: &Path) -> Output {
 }
 
 /// Waits until `condition` gives something; at most [`PATIENCE`].
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, condition)
+}
+
+fn wait_within<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(started.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
+        assert!(started.elapsed() < patience, "{what}: not within {} s", patience.as_secs());
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -178,7 +182,12 @@ impl Server {
 
     /// Waits until the tables hold everything that was acknowledged.
     pub fn settle(&self) {
-        wait_for("a checkpoint that covers the log", || {
+        self.settle_within(PATIENCE);
+    }
+
+    /// As [`Server::settle`], where there is much to be written.
+    pub fn settle_within(&self, patience: Duration) {
+        wait_within(patience, "a checkpoint that covers the log", || {
             assert_eq!(self.metric("millstream_pipelines_failed"), 0, "{}", self.said());
             (self.metric("millstream_log_checkpointed") == self.metric("millstream_log_end")).then_some(())
         });

@@ -1,10 +1,12 @@
 //! Python as an independent reader, and real servers that come as Python packages.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
-use crate::program::{free_port, http, wait_for};
+use crate::program::{PATIENCE, free_port, http, wait_for};
 use crate::root;
 
 /// The interpreter with duckdb, deltalake, pyarrow and moto: `$MILLSTREAM_PYTHON`, or the checkout's `.venv`.
@@ -20,6 +22,40 @@ pub fn python(script: &str, arguments: &[&str]) -> String {
     let output = Command::new(interpreter()).arg("-c").arg(script).args(arguments).output().expect("python starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("python prints UTF-8")
+}
+
+/// A script that stays: a line goes in, a line comes out.
+pub struct Conversation {
+    child: Child,
+    asks: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Conversation {
+    /// Starts the script.
+    pub fn start(script: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(interpreter());
+        command.arg("-c").arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python starts");
+        let asks = child.stdin.take().expect("it was asked for");
+        let lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
+        let (tell, answers) = channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self { child, asks, answers }
+    }
+
+    /// Says a line and waits for the answer, at most a minute.
+    pub fn ask(&mut self, line: &str) -> Result<String, String> {
+        writeln!(self.asks, "{line}").map_err(|e| format!("python has ended: {e}"))?;
+        self.answers.recv_timeout(PATIENCE).map_err(|e| format!("no answer: {e}"))
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// An S3 server with one bucket; ends with the value.

@@ -33,6 +33,10 @@ const EXPLAINS_MAX: usize = 8;
 /// Deepest nesting of parentheses. Planning recurses on it.
 const NESTING_MAX: usize = 40;
 
+/// Deepest nesting of what the parser reads in one way and, when that fails, in another: each level doubles its time, and an
+/// error at the bottom of thirty would take it years. The same bounds subqueries, which planning looks at more than once.
+const READ_TWICE_MAX: usize = 10;
+
 /// Operators (`+`, `AND`, `UNION`, ...) in one query. A chain of them is a tree as deep as the chain is long, and planning
 /// recurses on it: 2,000 overflow a stack of 2 MiB (DataFusion issue 22229).
 const OPERATORS_MAX: usize = 1_000;
@@ -101,12 +105,100 @@ pub(super) fn measure(sql: &str) -> Result<()> {
             "the query nests {deepest} parentheses, more than {NESTING_MAX}; use WITH to flatten it"
         )));
     }
+    let twice = read_twice(&tokens);
+    if twice > READ_TWICE_MAX {
+        return Err(limit(format!(
+            "the query nests CASE, CAST, subqueries and the like {twice} deep, more than {READ_TWICE_MAX}; use WITH to flatten it"
+        )));
+    }
     if operators > OPERATORS_MAX {
         return Err(limit(format!(
             "the query has {operators} operators, more than {OPERATORS_MAX}; use IN (...) or a table of values"
         )));
     }
     Ok(())
+}
+
+/// What matters of a token for [`read_twice`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Open,
+    Close,
+    Comma,
+    Word(Keyword),
+    Other,
+}
+
+impl Piece {
+    fn of(token: &Token) -> Option<Self> {
+        Some(match token {
+            Token::Whitespace(_) => return None,
+            Token::LParen | Token::LBracket => Self::Open,
+            Token::RParen | Token::RBracket => Self::Close,
+            Token::Comma => Self::Comma,
+            Token::Word(word) => Self::Word(word.keyword),
+            _ => Self::Other,
+        })
+    }
+
+    /// Whether a subquery after it is a table: planning looks at those once.
+    fn is_before_a_table(self) -> bool {
+        use Keyword as K;
+        matches!(self, Self::Open | Self::Comma | Self::Word(K::FROM | K::JOIN | K::AS | K::LATERAL))
+    }
+}
+
+/// How deep a text nests what the parser may have to read twice.
+fn read_twice(tokens: &[Token]) -> usize {
+    let pieces: Vec<Piece> = tokens.iter().filter_map(Piece::of).collect();
+    let (mut open, mut cases, mut intervals, mut deepest) = (Vec::new(), 0usize, 0usize, 0);
+    let mut before = Piece::Other;
+    for (at, piece) in pieces.iter().enumerate() {
+        intervals = if *piece == Piece::Word(Keyword::INTERVAL) { intervals + 1 } else { 0 };
+        match piece {
+            Piece::Open => {
+                let subquery = pieces.get(at + 1) == Some(&Piece::Word(Keyword::SELECT));
+                let special = matches!(before, Piece::Word(word) if is_read_twice(word));
+                open.push(special || (subquery && !before.is_before_a_table()));
+            }
+            Piece::Close => drop(open.pop()),
+            Piece::Word(Keyword::CASE) => cases += 1,
+            Piece::Word(Keyword::END) => cases = cases.saturating_sub(1),
+            _ => {}
+        }
+        before = *piece;
+        deepest = deepest.max(open.iter().filter(|twice| **twice).count() + cases + intervals);
+    }
+    deepest
+}
+
+/// Words before a parenthesis or bracket that have a grammar of their own, and are names as well.
+fn is_read_twice(keyword: Keyword) -> bool {
+    use Keyword as K;
+    matches!(
+        keyword,
+        K::ARRAY
+            | K::CAST
+            | K::CEIL
+            | K::CEILING
+            | K::CONVERT
+            | K::EXISTS
+            | K::EXTRACT
+            | K::FLOOR
+            | K::GROUP
+            | K::MAP
+            | K::OVER
+            | K::OVERLAY
+            | K::POSITION
+            | K::ROW
+            | K::SAFE_CAST
+            | K::STRUCT
+            | K::SUBSTR
+            | K::SUBSTRING
+            | K::TRIM
+            | K::TRY_CAST
+            | K::TRY_CONVERT
+    )
 }
 
 /// Words that chain or nest.

@@ -44,7 +44,7 @@ impl Checkpoints {
             match self.manifest(checkpoint) {
                 Ok(manifest) => {
                     for (pipeline, state) in manifest.files_by_pipeline() {
-                        let Err(e) = self.state_bytes(state) else { continue };
+                        let Err(e) = self.verify(state) else { continue };
                         let (file, pipeline) = (self.state.join(&state.name), Some(pipeline.to_string()));
                         report.damage.push(CheckpointDamage { checkpoint, file, pipeline, what: e.to_string() });
                     }

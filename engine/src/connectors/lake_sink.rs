@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Date32Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Date32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,8 +17,9 @@ use crate::time::day_of;
 /// The column that tables are partitioned by: the UTC day of a row's event time.
 pub const DAY_COLUMN: &str = "day";
 
-/// Rows held in memory before a file is written.
+/// Rows held in memory before a file is written, and their bytes.
 const ROWS_PER_FILE: usize = 1 << 20;
+const BYTES_PER_FILE: usize = 128 << 20;
 
 /// A table's columns from a pipeline's: with `day` at the end.
 pub fn with_day(schema: &Schema) -> Result<SchemaRef> {
@@ -40,6 +41,7 @@ pub struct LakeSink {
     writer: String,
     buffer: Vec<RecordBatch>,
     buffered_rows: usize,
+    buffered_bytes: usize,
     checkpoint: u64,
     /// The table has the rows of the checkpoints up to this one.
     committed: u64,
@@ -51,8 +53,21 @@ impl LakeSink {
     /// `writer` names the pipeline in file names; `first` is the number of the next checkpoint.
     pub fn new(table: LakeTable, runtime: Handle, schema: SchemaRef, writer: String, first: u64) -> Self {
         let (buffer, files) = (Vec::new(), Vec::new());
-        let (buffered_rows, committed, parts) = (0, 0, 0);
-        Self { table, runtime, schema, writer, buffer, buffered_rows, checkpoint: first, committed, files, parts }
+        let (buffered_rows, buffered_bytes, committed, parts) = (0, 0, 0, 0);
+        let checkpoint = first;
+        Self {
+            table,
+            runtime,
+            schema,
+            writer,
+            buffer,
+            buffered_rows,
+            buffered_bytes,
+            checkpoint,
+            committed,
+            files,
+            parts,
+        }
     }
 
     /// Writes nothing of the checkpoints up to `committed`: they are taken again, and the table has their rows.
@@ -62,7 +77,7 @@ impl LakeSink {
 
     fn write_files(&mut self) -> Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
-        self.buffered_rows = 0;
+        (self.buffered_rows, self.buffered_bytes) = (0, 0);
         if buffer.is_empty() {
             return Ok(());
         }
@@ -81,9 +96,11 @@ impl Sink for LakeSink {
         let days: ArrayRef = Arc::new(Date32Array::from_iter_values(rows.time.values().iter().map(|t| day_of(*t))));
         let mut columns = rows.batch.columns().to_vec();
         columns.push(days);
+        let own = columns.iter().map(|c| c.to_data().get_slice_memory_size());
+        self.buffered_bytes += own.sum::<std::result::Result<usize, _>>()?;
         self.buffer.push(RecordBatch::try_new(self.schema.clone(), columns)?);
         self.buffered_rows += rows.len();
-        if self.buffered_rows >= ROWS_PER_FILE {
+        if self.buffered_rows >= ROWS_PER_FILE || self.buffered_bytes >= BYTES_PER_FILE {
             self.write_files()?;
         }
         Ok(())

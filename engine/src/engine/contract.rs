@@ -27,9 +27,11 @@ pub struct Options {
     pub workers: usize,
     /// The time between checkpoints, which is also how fresh the tables are.
     pub checkpoint_interval: Duration,
-    /// Bytes that the state of all pipelines may take together. Above it they stop with an error that names the large
-    /// one; nothing is lost.
+    /// Bytes that the state of all pipelines may take together in memory. What cannot go to disk above it stops them with an
+    /// error that names the large one; nothing is lost.
     pub state_bytes_max: usize,
+    /// Bytes from which on state goes to disk where it can; by default half of those.
+    pub state_spill_at: Option<usize>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Functions of the embedding program, for pipelines, rollups and queries; see [`crate::datafusion`] for their types.
@@ -46,6 +48,7 @@ impl Options {
             workers: 2,
             checkpoint_interval: Duration::from_secs(10),
             state_bytes_max: STATE_BYTES_MAX,
+            state_spill_at: None,
             clock: Arc::new(SystemClock),
             functions: Functions::default(),
         }

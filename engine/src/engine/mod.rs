@@ -204,6 +204,7 @@ impl Engine {
                 clock: options.clock,
                 inline: false,
                 state_bytes_max: options.state_bytes_max,
+                state_spill_at: options.state_spill_at,
             })
         })
         .await?;

@@ -65,7 +65,8 @@ impl Engine {
         }
         let program = locked(&self.program).clone();
         let (checkpoints, lake, handle) = (self.checkpoints.clone(), self.lake.clone(), Handle::current());
-        let (owner, name, state_bytes_max) = (self.owner.clone(), pipeline.to_string(), self.options.state_bytes_max);
+        let (owner, name) = (self.owner.clone(), pipeline.to_string());
+        let budget = Budget::new(self.options.state_bytes_max, self.options.state_spill_at);
         blocking(move || {
             let (restored, assembled) = prepare(&program, &checkpoints, &lake, &handle, &BTreeMap::new(), &owner)?;
             let manifest = restored.ok_or_else(|| {
@@ -80,7 +81,7 @@ impl Engine {
                     again.checkpoint
                 )));
             }
-            let rebuild = Rebuild { state_bytes_max, checkpoints, lake, handle, manifest };
+            let rebuild = Rebuild { budget, checkpoints, lake, handle, manifest };
             rebuild.run(&name, assembled)
         })
         .await
@@ -88,7 +89,7 @@ impl Engine {
 }
 
 struct Rebuild {
-    state_bytes_max: usize,
+    budget: Budget,
     checkpoints: Checkpoints,
     lake: Lake,
     handle: Handle,
@@ -169,11 +170,12 @@ impl Rebuild {
             workers: 1,
             checkpoints: Some(self.checkpoints.clone()),
             restored: None,
+            next_checkpoint: self.manifest.checkpoint + 1,
             reports,
             // Lookup tables are loaded now, and again where the pipeline goes on.
             now: 0,
             inline: true,
-            budget: &Budget::new(self.state_bytes_max),
+            budget: &self.budget,
         };
         let (mut running, _) = pipeline::start(spec, around)?;
         let mut days = BTreeSet::new();

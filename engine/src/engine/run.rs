@@ -26,8 +26,10 @@ pub struct RunOptions {
     pub state_dir: Option<PathBuf>,
     /// The time between checkpoints.
     pub checkpoint_interval: Duration,
-    /// Bytes that the state of all pipelines may take; above it they stop with an error.
+    /// Bytes that the state of all pipelines may take in memory; above it they stop with an error.
     pub state_bytes_max: usize,
+    /// Bytes from which on state goes to disk; by default half of those.
+    pub state_spill_at: Option<usize>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Functions of the embedding program.
@@ -45,6 +47,7 @@ impl Default for RunOptions {
             state_dir: None,
             checkpoint_interval: Duration::from_secs(10),
             state_bytes_max: STATE_BYTES_MAX,
+            state_spill_at: None,
             clock: Arc::new(SystemClock),
             functions: Functions::default(),
             stop: Arc::new(AtomicBool::new(false)),
@@ -116,6 +119,7 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
         clock: options.clock.clone(),
         inline: false,
         state_bytes_max: options.state_bytes_max,
+        state_spill_at: options.state_spill_at,
     })?;
     watch(&runtime, options)?;
     drop(lock);

@@ -33,6 +33,8 @@ pub struct Ground {
     pub log: LogOptions,
     /// Workers of each pipeline: they take turns.
     pub workers: usize,
+    /// Bytes from which on state goes to disk.
+    pub state_spill_at: Option<usize>,
     /// For the lake's I/O; its threads do nothing unless the one thread waits for them.
     pub handle: Handle,
 }
@@ -50,7 +52,7 @@ pub struct Stepped {
 impl Stepped {
     /// Opens what is on the disk and starts `sql` at the newest checkpoint.
     pub fn open(ground: &Ground, sql: &str) -> Result<Self> {
-        let Ground { fs, dir, lake, clock, log, workers, handle } = ground.clone();
+        let Ground { fs, dir, lake, clock, log, workers, state_spill_at, handle } = ground.clone();
         let lock = lock_dir(fs.as_ref(), &dir)?;
         let (log, writer) = Log::open_parts(fs.clone(), &dir.join("log"), log, clock.clone())?;
         let checkpoints = Checkpoints::open(fs, &dir, clock.clone())?;
@@ -69,6 +71,7 @@ impl Stepped {
             clock,
             inline: true,
             state_bytes_max: usize::MAX,
+            state_spill_at,
         })?;
         parts.sources.begin()?;
         Ok(Self { log, writer, parts, lake, handle, _lock: lock })

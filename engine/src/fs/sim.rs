@@ -106,6 +106,11 @@ impl Disk {
         }
     }
 
+    /// Reading changes nothing: it is no step, but it may fail.
+    fn reads(&self, path: &Path, bytes: usize) -> io::Result<()> {
+        self.director.as_ref().map_or(Ok(()), |director| director.decide("read", path, bytes))
+    }
+
     fn change(&mut self, dir: &Path, change: Change) {
         apply(&mut self.names, &change);
         self.changes.entry(dir.to_path_buf()).or_default().push(change);
@@ -303,12 +308,16 @@ impl Fs for SimFs {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Ok(self.disk().content(path)?.current.clone())
+        let disk = self.disk();
+        let content = disk.content(path)?;
+        disk.reads(path, content.current.len())?;
+        Ok(content.current.clone())
     }
 
     fn read_range(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let disk = self.disk();
         let content = &disk.content(path)?.current;
+        disk.reads(path, len)?;
         let start = offset as usize;
         content.get(start..start + len).map(<[u8]>::to_vec).ok_or_else(|| ErrorKind::UnexpectedEof.into())
     }

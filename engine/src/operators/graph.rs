@@ -1,8 +1,11 @@
 //! The operators of one thread, wired into a tree: a message goes in at a stage, and whatever comes of it leaves at the
-//! exits before the call returns. No queues inside: back-pressure is the caller's.
+//! exits before the call returns, piece by piece. No queues inside: back-pressure is the caller's.
+
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::message::{Message, Rows};
+use crate::operators::spill::{Spill, Spilled};
 use crate::operators::{Operator, Output, StateChange};
 use crate::time::{WATERMARK_MIN, Watermark};
 use arrow::record_batch::RecordBatch;
@@ -23,6 +26,9 @@ pub enum Next {
 
 /// A message that left the graph at an exit.
 pub type Left = (Exit, Message);
+
+/// Where messages leave to.
+pub type Leave<'a> = dyn FnMut(Left) -> Result<()> + 'a;
 
 /// Which way a message left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,57 +74,89 @@ impl Graph {
         self.stages.is_empty()
     }
 
-    /// Sends a message in; what leaves is appended to `left`.
-    pub fn push(&mut self, to: Next, message: Message, left: &mut Vec<Left>) -> Result<()> {
+    /// Sends a message in; what comes of it leaves through `left`, each as soon as it is there.
+    pub fn push(&mut self, to: Next, message: Message, left: &mut Leave<'_>) -> Result<()> {
         let (at, port) = match to {
             Next::Stage { stage, port } => (stage, port),
-            Next::Exit(exit) => {
-                left.push((Exit::Main(exit), message));
-                return Ok(());
-            }
+            Next::Exit(exit) => return left((Exit::Main(exit), message)),
         };
         let Some(stage) = self.stages.get_mut(at) else { return Ok(()) };
         let mut out = Output::default();
-        let mut watermark = None;
         match message {
             Message::Batch(rows) => stage.operator.on_batch(port, rows, &mut out)?,
             Message::Slice(slice) => stage.operator.on_slice(&slice, &mut out)?,
-            Message::Late(late) => left.push((Exit::Late, Message::Late(late))),
-            Message::Failed(failed) => left.push((Exit::Failed, Message::Failed(failed))),
-            Message::Watermark(w) => watermark = stage.advance(port, w, &mut out)?,
+            Message::Late(late) => left((Exit::Late, Message::Late(late)))?,
+            Message::Failed(failed) => left((Exit::Failed, Message::Failed(failed)))?,
+            Message::Watermark(w) => return self.push_watermark(at, port, w, left),
             // Barriers and ends concern a whole graph at once: see `barrier`.
             Message::Barrier(_) | Message::End => {}
         }
         let next = stage.next;
-        self.hand_on(next, out, left)?;
-        match watermark {
-            Some(w) => self.push(next, Message::Watermark(w), left),
-            None => Ok(()),
+        self.hand_on(next, out, left)
+    }
+
+    fn push_watermark(&mut self, at: usize, port: usize, watermark: Watermark, left: &mut Leave<'_>) -> Result<()> {
+        let Some(all) = self.stages.get_mut(at).and_then(|s| s.advance(port, watermark)) else { return Ok(()) };
+        loop {
+            let Some(stage) = self.stages.get_mut(at) else { return Ok(()) };
+            let mut out = Output::default();
+            let on = stage.operator.on_watermark(all, &mut out)?;
+            let (next, more, moved) = (stage.next, out.more, on > stage.sent);
+            stage.sent = on.max(stage.sent);
+            self.hand_on(next, out, left)?;
+            if moved {
+                self.push(next, Message::Watermark(on), left)?;
+            }
+            if !more {
+                return Ok(());
+            }
         }
     }
 
-    fn hand_on(&mut self, next: Next, out: Output, left: &mut Vec<Left>) -> Result<()> {
+    fn hand_on(&mut self, next: Next, out: Output, left: &mut Leave<'_>) -> Result<()> {
         for rows in out.batches.into_iter().filter(|r: &Rows| !r.is_empty()) {
             self.push(next, Message::Batch(rows), left)?;
         }
         for slice in out.slices {
             self.push(next, Message::Slice(slice.into()), left)?;
         }
-        left.extend(out.late.into_iter().map(|late| (Exit::Late, Message::Late(late))));
-        left.extend(out.failed.into_iter().map(|failed| (Exit::Failed, Message::Failed(failed))));
-        Ok(())
+        out.late.into_iter().try_for_each(|late| left((Exit::Late, Message::Late(late))))?;
+        out.failed.into_iter().try_for_each(|failed| left((Exit::Failed, Message::Failed(failed))))
     }
 
     /// Lets every stage hand on what must not stay across a checkpoint, children first.
-    pub fn barrier(&mut self, left: &mut Vec<Left>) -> Result<()> {
+    pub fn barrier(&mut self, left: &mut Leave<'_>) -> Result<()> {
+        self.every_stage(|operator, out| operator.on_barrier(out), left)
+    }
+
+    /// Lets every stage hand on what it can, for memory is short.
+    pub fn shed(&mut self, left: &mut Leave<'_>) -> Result<()> {
+        self.every_stage(|operator, out| operator.shed(out), left)
+    }
+
+    fn every_stage(
+        &mut self,
+        act: impl Fn(&mut dyn Operator, &mut Output) -> Result<()>,
+        left: &mut Leave<'_>,
+    ) -> Result<()> {
         for at in 0..self.stages.len() {
             let mut out = Output::default();
             let Some(stage) = self.stages.get_mut(at) else { continue };
-            stage.operator.on_barrier(&mut out)?;
+            act(stage.operator.as_mut(), &mut out)?;
             let next = stage.next;
             self.hand_on(next, out, left)?;
         }
         Ok(())
+    }
+
+    /// Moves a stage's state out of memory; whether it did.
+    pub fn spill(&mut self, stage: usize, spill: &mut dyn Spill) -> Result<bool> {
+        self.stages.get_mut(stage).map_or(Ok(false), |s| s.operator.spill(spill))
+    }
+
+    /// A stage's state that is out of memory.
+    pub fn spilled(&self, stage: usize) -> Vec<Arc<dyn Spilled>> {
+        self.stages.get(stage).map(|s| s.operator.spilled()).unwrap_or_default()
     }
 
     /// What changed in a stage's state; `files` is the number of files that state is in.
@@ -126,8 +164,14 @@ impl Graph {
         self.stages.get_mut(stage).map_or(Ok(StateChange::None), |s| s.operator.snapshot(files))
     }
 
-    /// Gives a stage its state and its watermarks back.
-    pub fn restore(&mut self, stage: usize, state: Vec<RecordBatch>, watermarks: &StageWatermarks) -> Result<()> {
+    /// Gives a stage its state, out of memory and in memory, and its watermarks back.
+    pub fn restore(
+        &mut self,
+        stage: usize,
+        spilled: Vec<Arc<dyn Spilled>>,
+        state: Vec<RecordBatch>,
+        watermarks: &StageWatermarks,
+    ) -> Result<()> {
         let Some(stage) = self.stages.get_mut(stage) else { return Ok(()) };
         if stage.ports.len() == watermarks.ports.len() {
             stage.ports.clone_from(&watermarks.ports);
@@ -136,6 +180,9 @@ impl Graph {
             }
         }
         (stage.watermark, stage.sent) = (watermarks.watermark, watermarks.sent);
+        for state in spilled {
+            stage.operator.restore_spilled(state, watermarks.sent)?;
+        }
         stage.operator.restore(state, watermarks.sent)
     }
 
@@ -172,22 +219,15 @@ impl Default for StageWatermarks {
 }
 
 impl Stage {
-    /// Takes the watermark of one input; returns the one to hand on, if it moved.
-    fn advance(&mut self, port: usize, watermark: Watermark, out: &mut Output) -> Result<Option<Watermark>> {
+    /// Takes the watermark of one input; returns that of all, if it moved.
+    fn advance(&mut self, port: usize, watermark: Watermark) -> Option<Watermark> {
         if let Some(p) = self.ports.get_mut(port) {
             *p = watermark.max(*p);
             self.operator.on_input_watermark(port, *p);
         }
         let all = self.ports.iter().copied().min().unwrap_or(WATERMARK_MIN);
-        if all <= self.watermark {
-            return Ok(None);
-        }
-        self.watermark = all;
-        let on = self.operator.on_watermark(all, out)?;
-        if on <= self.sent {
-            return Ok(None);
-        }
-        self.sent = on;
-        Ok(Some(on))
+        let moved = all > self.watermark;
+        self.watermark = all.max(self.watermark);
+        moved.then_some(all)
     }
 }

@@ -29,6 +29,7 @@ pub mod project;
 pub mod session;
 pub mod sort;
 pub mod spec;
+pub mod spill;
 pub mod stored_rows;
 pub mod top_n;
 pub mod union;
@@ -37,8 +38,11 @@ pub mod updating;
 pub mod window;
 pub mod window_aggregate;
 
+use std::sync::Arc;
+
 use arrow::record_batch::RecordBatch;
 
+use self::spill::{Spill, Spilled};
 use crate::error::{Error, Result};
 use crate::message::{FailedRows, LateRows, Rows, SliceState};
 use crate::time::Watermark;
@@ -54,6 +58,8 @@ pub struct Output {
     pub late: Vec<LateRows>,
     /// Rows for which an expression failed.
     pub failed: Vec<FailedRows>,
+    /// Whether `on_watermark` has more to give: it is called again, with the same watermark, when this has been handed on.
+    pub more: bool,
 }
 
 /// What changed in an operator's state since the last checkpoint.
@@ -93,6 +99,27 @@ pub trait Operator: Send {
     /// Hands on whatever must not stay in this operator across a checkpoint (a worker keeps no state over a barrier).
     fn on_barrier(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
+    }
+
+    /// Hands on what a worker can, for memory is short. Unlike a barrier it may come at any place.
+    fn shed(&mut self, _out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// Moves its state out of memory, all of it, for memory is short; whether it did. What it has out of memory then belongs
+    /// to its state: see [`Operator::spilled`].
+    fn spill(&mut self, _spill: &mut dyn Spill) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The state that is out of memory, oldest first; `snapshot` gives only what is in memory.
+    fn spilled(&self) -> Vec<Arc<dyn Spilled>> {
+        Vec::new()
+    }
+
+    /// Takes back one of `spilled` without loading it; called before `restore`, oldest first.
+    fn restore_spilled(&mut self, _state: Arc<dyn Spilled>, _watermark: Watermark) -> Result<()> {
+        Err(Error::Corrupt("there is spilled state for an operator that spills none".into()))
     }
 
     /// What changed since the last call; called after `on_barrier`. `files` is the number of files the state is in.

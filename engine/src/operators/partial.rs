@@ -177,6 +177,10 @@ impl Operator for Partial {
         self.flush(i64::MAX, out)
     }
 
+    fn shed(&mut self, out: &mut Output) -> Result<()> {
+        self.flush(i64::MAX, out)
+    }
+
     fn state_bytes(&self) -> usize {
         self.slices.values().map(Groups::size).sum()
     }

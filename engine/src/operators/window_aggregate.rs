@@ -10,6 +10,7 @@ use super::merge::Merge;
 use super::partial::Partial;
 use super::session::Session;
 use super::spec::{Properties, Spec};
+use super::spill::{Spill, Spilled};
 use super::window::{WindowKind, Windows, show_duration};
 use super::{Operator, Output, StateChange};
 use crate::error::Result;
@@ -116,6 +117,21 @@ impl Operator for InOrder {
     fn on_barrier(&mut self, out: &mut Output) -> Result<()> {
         self.partial.on_barrier(out)?;
         self.merge(out)
+    }
+
+    fn spill(&mut self, spill: &mut dyn Spill) -> Result<bool> {
+        let mut out = Output::default();
+        self.partial.shed(&mut out)?;
+        self.merge(&mut out)?;
+        self.merge.spill(spill)
+    }
+
+    fn spilled(&self) -> Vec<Arc<dyn Spilled>> {
+        self.merge.spilled()
+    }
+
+    fn restore_spilled(&mut self, state: Arc<dyn Spilled>, watermark: Watermark) -> Result<()> {
+        self.merge.restore_spilled(state, watermark)
     }
 
     fn snapshot(&mut self, files: usize) -> Result<StateChange> {

@@ -262,7 +262,7 @@ impl Coordinator {
             let _ = waiter.send(Ok(()));
         }
         if let Some(checkpoints) = &self.checkpoints {
-            let needed_from = checkpoints.clean()?;
+            let needed_from = checkpoints.clean(manifest.checkpoint)?;
             if let Some(log) = &self.log {
                 let cut = if planted::is(Bug::LogCutTooFar) { log.end() } else { needed_from.min(log_offset) };
                 log.retain_from(cut)?;

@@ -18,6 +18,7 @@ pub mod pipeline;
 pub mod sides;
 pub mod sources;
 pub mod stamp;
+pub mod state_files;
 #[cfg(test)]
 mod state_size;
 
@@ -59,8 +60,10 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// Whether a pipeline runs on the thread that feeds it; for a simulation.
     pub inline: bool,
-    /// Bytes that the state of all pipelines may take.
+    /// Bytes that the state of all pipelines may take in memory.
     pub state_bytes_max: usize,
+    /// Bytes from which on it goes to disk; by default half of those.
+    pub state_spill_at: Option<usize>,
 }
 
 /// Everything that runs, before threads run it.
@@ -180,7 +183,7 @@ impl Parts {
         }
         let names: Vec<String> = setup.sources.iter().map(|s| s.table.name.clone()).collect();
         let (mut running, mut threads, mut counters) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let budget = Budget::new(setup.state_bytes_max);
+        let budget = Budget::new(setup.state_bytes_max, setup.state_spill_at);
         let lookups = setup.pipelines.iter().flat_map(|p| p.plan.lookups()).filter(Lookup::reloads).collect();
         for spec in setup.pipelines {
             let name = spec.name.clone();
@@ -189,6 +192,7 @@ impl Parts {
                 workers: setup.workers,
                 checkpoints: setup.checkpoints.clone(),
                 restored: restored.as_mut().and_then(|m| m.pipelines.remove(&name)),
+                next_checkpoint: setup.restored.as_ref().map_or(1, Manifest::next),
                 reports: events.clone(),
                 now: setup.clock.now(),
                 inline: setup.inline,

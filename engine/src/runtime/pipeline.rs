@@ -16,14 +16,13 @@ use super::coordinator::Event;
 use super::lookups::Lookups;
 use super::lower::Blueprints;
 use super::sides::{Sides, late_schema};
+use super::state_files::StateFiles;
 use super::{Result, spawn};
-use crate::checkpoint::{Checkpoints, PipelineState, SET_ASIDE, StageState, StateFile};
+use crate::checkpoint::{Checkpoints, PipelineState, SET_ASIDE};
 use crate::connectors::{Commit, Sink};
 use crate::error::Error;
 use crate::message::{Message, Rows};
-use crate::operators::StateChange;
 use crate::operators::graph::{Exit, Graph, Left, Next};
-use crate::planted::{self, Bug};
 use crate::sql::plan::Plan;
 use crate::time::{WATERMARK_MIN, Watermark};
 
@@ -185,6 +184,8 @@ pub struct Surroundings<'a> {
     pub checkpoints: Option<Checkpoints>,
     /// What to take up from.
     pub restored: Option<PipelineState>,
+    /// The number of the next checkpoint.
+    pub next_checkpoint: u64,
     /// Reports go here.
     pub reports: Sender<Event>,
     /// By the clock, nanoseconds since the epoch.
@@ -214,21 +215,23 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
         workers.push(Worker { graph: blueprints.worker()?, entries: entries.clone(), share });
     }
     let name = spec.name.clone();
+    let (stages, next) = (blueprints.final_stages(), around.next_checkpoint);
     let mut last = Final {
-        late_schema: late_schema(&spec.plan),
-        sink_schema: spec.plan.schema(),
         plan: spec.plan.tree(),
         graph: blueprints.last()?,
-        stages: blueprints.final_stages(),
-        files: vec![Vec::new(); blueprints.final_stages()],
+        files: StateFiles::new(around.checkpoints.clone(), &name, stages, next),
         exits: blueprints.exits,
-        spec_name: spec.name,
-        target: spec.target,
-        sides: spec.sides,
+        outlet: Outlet {
+            late_schema: late_schema(&spec.plan),
+            sink_schema: spec.plan.schema(),
+            pipeline: spec.name,
+            target: spec.target,
+            sides: spec.sides,
+            counters: counters.clone(),
+        },
         checkpoints: around.checkpoints,
         lookups,
         reports: around.reports.clone(),
-        counters: counters.clone(),
         share: around.budget.share(&name),
     };
     if let Some(state) = around.restored {
@@ -273,8 +276,11 @@ impl Worker {
 
     /// What comes out for a feed, with its mark if every worker gets that feed.
     fn yields(&mut self, feed: Feed) -> Result<(Vec<Left>, Option<Mark>)> {
-        self.share.look(|| self.graph.state_bytes())?;
         let mut left = Vec::new();
+        if self.share.is_short(|| self.graph.state_bytes()) {
+            self.graph.shed(&mut into(&mut left))?;
+            self.share.settle(self.graph.state_bytes())?;
+        }
         let mark = match feed {
             Feed::Batch(source, rows) => {
                 self.push(source, &Message::Batch(*rows), &mut left)?;
@@ -285,7 +291,7 @@ impl Worker {
                 Some(Mark::Watermark)
             }
             Feed::Barrier(n) => {
-                self.graph.barrier(&mut left)?;
+                self.graph.barrier(&mut into(&mut left))?;
                 Some(Mark::Barrier(n))
             }
             Feed::End => Some(Mark::End),
@@ -295,28 +301,39 @@ impl Worker {
 
     fn push(&mut self, source: usize, message: &Message, left: &mut Vec<Left>) -> Result<()> {
         for entry in self.entries.get(source).into_iter().flatten() {
-            self.graph.push(*entry, message.clone(), left)?;
+            self.graph.push(*entry, message.clone(), &mut into(left))?;
         }
         Ok(())
     }
 }
 
+fn into(left: &mut Vec<Left>) -> impl FnMut(Left) -> Result<()> {
+    |one| {
+        left.push(one);
+        Ok(())
+    }
+}
+
 struct Final {
-    spec_name: String,
     plan: String,
     graph: Graph,
-    stages: usize,
+    files: StateFiles,
     exits: Vec<Next>,
-    files: Vec<Vec<StateFile>>,
+    outlet: Outlet,
+    checkpoints: Option<Checkpoints>,
+    lookups: Lookups,
+    reports: Sender<Event>,
+    share: Share,
+}
+
+/// Where everything goes that leaves a pipeline.
+struct Outlet {
+    pipeline: String,
     target: Target,
     sides: Sides,
     sink_schema: SchemaRef,
     late_schema: Option<SchemaRef>,
-    checkpoints: Option<Checkpoints>,
-    lookups: Lookups,
-    reports: Sender<Event>,
     counters: Arc<Counters>,
-    share: Share,
 }
 
 impl Final {
@@ -360,8 +377,8 @@ impl Final {
             Mark::Watermark => {}
             Mark::Barrier(n) => self.checkpoint(n)?,
             Mark::End => {
-                self.target.sink.finish()?;
-                self.sides.finish()?;
+                self.outlet.target.sink.finish()?;
+                self.outlet.sides.finish()?;
                 let _ = self.reports.send(Event::Report(Report::Ended));
             }
         }
@@ -377,119 +394,90 @@ impl Final {
     }
 
     fn take(&mut self, left: Vec<Left>) -> Result<()> {
-        self.share.look(|| self.graph.state_bytes())?;
-        let mut done = Vec::new();
+        if self.share.is_short(|| self.graph.state_bytes()) {
+            self.files.spill(&mut self.graph)?;
+            self.share.settle(self.graph.state_bytes())?;
+        }
         for (exit, message) in left {
             match exit {
                 Exit::Main(exit) => {
                     let Some(next) = self.exits.get(exit).copied() else { continue };
-                    self.graph.push(next, message, &mut done)?;
+                    self.graph.push(next, message, &mut |(_, message)| self.outlet.take(message))?;
                 }
-                side => done.push((side, message)),
-            }
-        }
-        self.deliver(done)
-    }
-
-    fn deliver(&mut self, done: Vec<Left>) -> Result<()> {
-        for (_, message) in done {
-            match message {
-                Message::Batch(rows) => {
-                    self.counters.rows_out.fetch_add(rows.len() as u64, Ordering::Relaxed);
-                    let batch = RecordBatch::try_new(self.sink_schema.clone(), rows.batch.columns().to_vec())?;
-                    self.target.sink.write(&Rows { batch, ..rows })?;
-                }
-                Message::Late(late) => {
-                    self.sides.write_late(&late, self.late_schema.as_ref(), &self.counters)?;
-                }
-                Message::Failed(rows) => self.sides.write_failed(&rows, &self.spec_name, &self.counters)?,
-                Message::Watermark(w) => self.counters.watermark.store(w, Ordering::Relaxed),
-                Message::Slice(_) | Message::Barrier(_) | Message::End => {}
+                _ => self.outlet.take(message)?,
             }
         }
         Ok(())
     }
 
     fn checkpoint(&mut self, checkpoint: u64) -> Result<()> {
-        let mut left = Vec::new();
-        self.graph.barrier(&mut left)?;
-        self.deliver(left)?;
-        let mut stages = Vec::with_capacity(self.stages);
-        for stage in 0..self.stages {
-            stages.push(self.snapshot(stage, checkpoint)?);
-        }
-        self.counters.state_bytes.store(self.graph.state_bytes() as u64, Ordering::Relaxed);
-        let [late, rejected] = self.sides.prepare(checkpoint)?;
+        self.graph.barrier(&mut |(_, message)| self.outlet.take(message))?;
+        let stages = self.files.snapshot(&mut self.graph, checkpoint)?;
+        let Outlet { target, sides, counters, pipeline, .. } = &mut self.outlet;
+        counters.state_bytes.store(self.graph.state_bytes() as u64, Ordering::Relaxed);
+        let [late, rejected] = sides.prepare(checkpoint)?;
         let state = PipelineState {
             plan: self.plan.clone(),
             stages,
-            sink: self.target.sink.prepare(checkpoint)?,
+            sink: target.sink.prepare(checkpoint)?,
             late,
             rejected,
-            rows_late: self.counters.rows_late.load(Ordering::Relaxed),
+            rows_late: counters.rows_late.load(Ordering::Relaxed),
             lookups: match &self.checkpoints {
-                Some(checkpoints) => self.lookups.snapshot(checkpoints, &self.spec_name, checkpoint)?,
+                Some(checkpoints) => self.lookups.snapshot(checkpoints, pipeline, checkpoint)?,
                 None => Vec::new(),
             },
         };
-        let pipeline = self.spec_name.clone();
-        let _ = self.reports.send(Event::Report(Report::Prepared { checkpoint, pipeline, state: Box::new(state) }));
+        let (pipeline, state) = (pipeline.clone(), Box::new(state));
+        let _ = self.reports.send(Event::Report(Report::Prepared { checkpoint, pipeline, state }));
         Ok(())
     }
 
-    fn snapshot(&mut self, stage: usize, checkpoint: u64) -> Result<StageState> {
-        let watermarks = self.graph.watermarks(stage);
-        let (Some(checkpoints), Some(files)) = (&self.checkpoints, self.files.get_mut(stage)) else {
-            return Ok(StageState { watermarks, files: Vec::new() });
-        };
-        files.retain(|f| f.needed_until > watermarks.watermark && !planted::is(Bug::StateForgotten));
-        let (batches, needed_until) = match self.graph.snapshot(stage, files.len())? {
-            StateChange::None => (Vec::new(), i64::MAX),
-            StateChange::Append { batches, needed_until } => (batches, needed_until),
-            StateChange::Replace(batches) => {
-                files.clear();
-                (batches, i64::MAX)
-            }
-        };
-        for (part, batches) in batches.chunk_by(|a, b| a.schema() == b.schema()).enumerate() {
-            let name = format!("{checkpoint}-{}-{stage}-{part}.arrow", self.spec_name);
-            files.extend(checkpoints.write_state(name, batches, needed_until)?);
-        }
-        Ok(StageState { watermarks, files: files.clone() })
-    }
-
     fn restore(&mut self, state: PipelineState) -> Result<()> {
+        let name = &self.outlet.pipeline;
         if state.plan == SET_ASIDE {
             return Err(Error::Config(format!(
-                "the state of pipeline '{}' was damaged and has been set aside; compute it again from the raw table with \
-                 `millstream rebuild {}`",
-                self.spec_name, self.spec_name
+                "the state of pipeline '{name}' was damaged and has been set aside; compute it again from the raw table with \
+                 `millstream rebuild {name}`",
             )));
         }
         if state.plan != self.plan {
             return Err(Error::Config(format!(
-                "pipeline '{}' has changed since the checkpoint, and its state does not fit the new SQL; compute it \
-                 again from the raw table with `millstream rebuild {}`, give the new version another table name, or go back to \
+                "pipeline '{name}' has changed since the checkpoint, and its state does not fit the new SQL; compute it \
+                 again from the raw table with `millstream rebuild {name}`, give the new version another table name, or go back to \
                  the old SQL, which was:\n{}",
-                self.spec_name, self.spec_name, state.plan
+                state.plan
             )));
         }
-        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
-        for (stage, saved) in state.stages.iter().enumerate() {
-            let mut batches = Vec::new();
-            for file in &saved.files {
-                batches.extend(checkpoints.read_state(file)?);
-            }
-            self.graph.restore(stage, batches, &saved.watermarks)?;
-            if let Some(files) = self.files.get_mut(stage) {
-                files.clone_from(&saved.files);
-            }
+        if self.checkpoints.is_none() {
+            return Ok(());
         }
-        self.counters.rows_late.store(state.rows_late, Ordering::Relaxed);
         // The last stage feeds the sink.
         let watermark = state.stages.last().map_or(WATERMARK_MIN, |s| s.watermarks.sent);
-        self.counters.watermark.store(watermark, Ordering::Relaxed);
-        self.target.sink.restore(&state.sink)?;
-        self.sides.restore([&state.late, &state.rejected])
+        self.files.restore(&mut self.graph, state.stages)?;
+        let Outlet { target, sides, counters, .. } = &mut self.outlet;
+        counters.rows_late.store(state.rows_late, Ordering::Relaxed);
+        counters.watermark.store(watermark, Ordering::Relaxed);
+        target.sink.restore(&state.sink)?;
+        sides.restore([&state.late, &state.rejected])
+    }
+}
+
+impl Outlet {
+    fn take(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Batch(rows) => {
+                self.counters.rows_out.fetch_add(rows.len() as u64, Ordering::Relaxed);
+                let batch = RecordBatch::try_new(self.sink_schema.clone(), rows.batch.columns().to_vec())?;
+                self.target.sink.write(&Rows { batch, ..rows })
+            }
+            Message::Late(late) => self.sides.write_late(&late, self.late_schema.as_ref(), &self.counters),
+            Message::Failed(rows) => self.sides.write_failed(&rows, &self.pipeline, &self.counters),
+            Message::Watermark(w) => {
+                self.counters.watermark.store(w, Ordering::Relaxed);
+                Ok(())
+            }
+            Message::Slice(_) | Message::Barrier(_) | Message::End => Ok(()),
+        }
     }
 }

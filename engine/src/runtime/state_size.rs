@@ -60,10 +60,14 @@ impl Running {
         let entries: Vec<Next> = self.blueprints.entries.iter().map(|(_, next)| *next).collect();
         for entry in entries {
             let mut left = Vec::new();
-            self.worker.push(entry, message.clone(), &mut left).unwrap();
+            let mut leave = |one| {
+                left.push(one);
+                Ok(())
+            };
+            self.worker.push(entry, message.clone(), &mut leave).unwrap();
             for (exit, message) in left {
                 let Exit::Main(exit) = exit else { panic!("{message:?} is late or failed") };
-                self.last.push(self.blueprints.exits[exit], message, &mut Vec::new()).unwrap();
+                self.last.push(self.blueprints.exits[exit], message, &mut |_| Ok(())).unwrap();
             }
         }
     }

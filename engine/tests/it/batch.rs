@@ -204,7 +204,19 @@ async fn long_and_deep_texts_are_refused_before_they_are_parsed() {
     let unions = format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(1_001));
     assert!(bench.error(&unions).await.starts_with("limit: the query has 1001 operators"));
 
+    // With an error at the bottom each level would take the parser twice as long.
+    let cases = format!("SELECT {}){}", "CASE WHEN true THEN ".repeat(30), " END".repeat(30));
+    assert_eq!(
+        bench.error(&cases).await,
+        "limit: the query nests CASE, CAST, subqueries and the like 30 deep, more than 10; use WITH to flatten it \
+         (try again in 0 ms)"
+    );
+
     // What is within the limits runs.
+    assert_eq!(bench.rows(&format!("SELECT {}1{}", "CASE WHEN true THEN ".repeat(10), " END".repeat(10))).await, ["1"]);
+    assert_eq!(bench.rows(&format!("SELECT {}1{}", "CAST(".repeat(10), " AS INT)".repeat(10))).await, ["1"]);
+    let tables = format!("SELECT count(*) FROM {}agent_usage{}", "(SELECT * FROM ".repeat(20), ")".repeat(20));
+    assert_eq!(bench.rows(&tables).await, ["4"]);
     assert_eq!(bench.rows(&format!("SELECT 1{} AS n", " + 1".repeat(999))).await, ["1000"]);
     assert_eq!(bench.rows(&format!("SELECT {}1{}", "(".repeat(40), ")".repeat(40))).await, ["1"]);
     let filter = " OR tokens = 3".repeat(300);

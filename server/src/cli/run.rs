@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
-use millstream::engine::{self, RunOptions, RunSummary};
+use millstream::engine::{self, RunOptions, RunSummary, STATE_BYTES_MAX};
 use millstream::{Error, Result};
 
 use super::progress::Progress;
@@ -33,6 +33,9 @@ pub struct RunArgs {
     /// The time between checkpoints
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     checkpoint_interval: Duration,
+    /// Memory of windows, joins and other state; from half of it on windows go to disk
+    #[arg(long, value_name = "BYTES", default_value_t = STATE_BYTES_MAX)]
+    state_bytes_max: usize,
 }
 
 /// The engine calls a plain function, so the bar is found here.
@@ -47,6 +50,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
         workers: usize::from(args.parallelism),
         state_dir: args.state_dir,
         checkpoint_interval: args.checkpoint_interval,
+        state_bytes_max: args.state_bytes_max,
         clock: clock(),
         progress: Some(|rows| {
             if let Some(bar) = BAR.get() {

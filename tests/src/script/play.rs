@@ -37,6 +37,8 @@ pub struct Run {
     workers: usize,
     /// After every so many appends, the last of them without its receipt; then the workers take turns.
     crash_every: Option<usize>,
+    /// Whether memory is short, so that state that can go to disk is there.
+    spills: bool,
 }
 
 impl fmt::Display for Run {
@@ -46,14 +48,15 @@ impl fmt::Display for Run {
             None => write!(f, "{batches}, {} workers", self.workers),
             Some(1) => write!(f, "{batches}, a checkpoint and a crash after each"),
             Some(n) => write!(f, "{batches}, a checkpoint and a crash after every {n}"),
-        }
+        }?;
+        f.write_str(if self.spills { ", no memory" } else { "" })
     }
 }
 
 impl Run {
     /// The plainest one.
     pub fn first() -> Self {
-        Self { one_row: true, workers: 1, crash_every: None }
+        Self { one_row: true, workers: 1, crash_every: None, spills: false }
     }
 
     /// Every way for a script; the first is [`Run::first`].
@@ -65,11 +68,15 @@ impl Run {
             if !one_row && acts(true) == acts(false) {
                 continue;
             }
-            runs.extend([1, 2, 4].map(|workers| Self { one_row, workers, crash_every: None }));
+            runs.extend([1, 2, 4].map(|workers| Self { one_row, workers, crash_every: None, spills: workers == 4 }));
             if script.no_crash.is_none() {
                 let crash_every = Some(acts(one_row).div_ceil(CRASHES_MAX).max(1));
-                runs.push(Self { one_row, workers: 2, crash_every });
+                runs.push(Self { one_row, workers: 2, crash_every, spills: false });
             }
+        }
+        if script.no_crash.is_none() {
+            let crash_every = Some(acts(true).div_ceil(CRASHES_MAX).max(1));
+            runs.push(Self { one_row: true, workers: 2, crash_every, spills: true });
         }
         runs
     }
@@ -227,6 +234,8 @@ impl Player<'_> {
             workers,
             checkpoint_interval: Duration::from_secs(86_400),
             clock: std::sync::Arc::new(self.clock.clone()),
+            // Always, or now and then.
+            state_spill_at: self.run.spills.then_some(self.restarts % 2),
             ..Options::new(self.dir.path().join("data"))
         };
         let engine = crate::reopened(async || Engine::open(options.clone()).await).await?;

@@ -122,6 +122,8 @@ struct Schedule {
     waiting: Vec<(usize, u64, PendingAck)>,
     /// Whether the server only takes rows in.
     ingests_only: bool,
+    /// Memory is short always, now and then, or never.
+    spill_at: Option<usize>,
     violations: Vec<String>,
     deaths: u64,
 }
@@ -150,6 +152,7 @@ impl Schedule {
             network: Vec::new(),
             waiting: Vec::new(),
             ingests_only: false,
+            spill_at: [Some(0), Some(1), None][(hash(&[seed, 2]) % 3) as usize],
             violations: Vec::new(),
             deaths: 0,
         }
@@ -164,6 +167,7 @@ impl Schedule {
         Weather {
             full_disk: often(12),
             failed_sync: often(60),
+            failed_io: often(400),
             store_refuses: often(40),
             answer_lost: often(12),
             commit_answer_lost: 0,
@@ -186,6 +190,7 @@ impl Schedule {
             clock: Arc::new(world),
             log: LogOptions { segment_bytes_max: 6_000, recent_bytes_max: 3_000, on_fatal, ..LogOptions::default() },
             workers: 2,
+            state_spill_at: self.spill_at,
             handle: self.handle.clone(),
         }
     }
@@ -298,7 +303,8 @@ impl Schedule {
     /// An error ends the process. It must be one that the weather explains.
     fn failed(&mut self, e: &Error, stormy: bool) -> Result<End, String> {
         self.world.note(&format!("server fails: {e}"));
-        let explained = stormy && matches!(e, Error::Storage(_) | Error::Stopped(_));
+        // A file that cannot be read is as good as damaged.
+        let explained = stormy && (matches!(e, Error::Storage(_) | Error::Stopped(_)) || e.to_string().contains("EIO"));
         if explained || self.world.is_down() { Ok(End::Died) } else { Err(format!("the server fails: {e}")) }
     }
 

@@ -17,6 +17,8 @@ pub struct Weather {
     pub full_disk: u64,
     /// A sync of a file fails.
     pub failed_sync: u64,
+    /// A read or a write fails, and not for want of space.
+    pub failed_io: u64,
     /// The store refuses some calls in a row (429, 503, reset).
     pub store_refuses: u64,
     /// The store does what it was asked to, and the answer is lost.
@@ -62,6 +64,7 @@ struct Inner {
     seed: u64,
     now: i64,
     steps: u64,
+    reads: u64,
     /// How far it is to the power cut.
     cut: Cut,
     down: bool,
@@ -207,11 +210,28 @@ impl Inner {
             self.fault("full disk");
             return Err(ErrorKind::StorageFull.into());
         }
+        if operation == "write" && self.one_in(self.weather.failed_io, 10) {
+            self.fault("failed read or write");
+            return Err(io::Error::other("EIO"));
+        }
         if operation == "sync" && self.one_in(self.weather.failed_sync, 3) {
             self.fault("failed sync");
             return Err(io::Error::other("EIO"));
         }
         Ok(())
+    }
+
+    /// Reads are no steps, and not in the trace unless they fail.
+    fn disk_read(&mut self, path: &Path) -> io::Result<()> {
+        self.reads += 1;
+        let fails = self.weather.failed_io > 0
+            && hash(&[self.seed, self.steps, self.reads, 11]).is_multiple_of(self.weather.failed_io);
+        if !fails {
+            return Ok(());
+        }
+        self.fault("failed read or write");
+        self.note(&format!("disk   read {} EIO", path.display()));
+        Err(io::Error::other("EIO"))
     }
 
     fn store_fate(&mut self, writes: bool, commits: bool) -> Fate {
@@ -253,6 +273,9 @@ fn is_log(path: &Path) -> bool {
 impl Director for World {
     fn decide(&self, operation: &'static str, path: &Path, bytes: usize) -> io::Result<()> {
         let mut inner = self.inner();
+        if operation == "read" {
+            return inner.disk_read(path);
+        }
         let result = inner.disk_step(operation, path, matches!(operation, "write" | "create"));
         let outcome = result.as_ref().err().map(|e| e.to_string()).unwrap_or_default();
         inner.note(&format!("disk   {operation} {} {bytes} {outcome}", path.display()));

@@ -64,6 +64,21 @@ const PIPELINES: [(&str, &str); 4] = [
     ),
 ];
 
+/// State of a given size.
+const BALLAST: [(&str, &str); 2] = [
+    (
+        "ballast.sql",
+        "CREATE TABLE ballast (key BIGINT, payload TEXT, event_time TIMESTAMP, WATERMARK FOR event_time)
+         WITH (connector = 'ingest');",
+    ),
+    (
+        "ballast_windows.sql",
+        "INSERT INTO ballast_windows SELECT key, n, payload FROM
+         (SELECT tumble(INTERVAL '1 day') AS w, key, count(*) AS n, max(payload) AS payload FROM ballast GROUP BY 1, 2);",
+    ),
+];
+const BALLAST_BATCH: u64 = 3_000;
+
 struct Event {
     user: u64,
     amount: i64,
@@ -233,17 +248,55 @@ fn start_producers(seed: u64, server: &Server, acks: &Sender<()>, stop: &Arc<Ato
     (0..=CLICKERS).map(start).collect()
 }
 
+/// `MILLSTREAM_STATE_MIB` says how much state lies beside what the producers send: none by default.
+fn ballast_rows() -> u64 {
+    let mib = std::env::var("MILLSTREAM_STATE_MIB").map_or(0, |text| text.parse::<u64>().expect("a number of MiB"));
+    mib << 10
+}
+
+/// Rows of a kibibyte, each with a key of its own, in a window that stays open.
+fn fill(server: &Server, rows: u64) {
+    let row = |i: u64| format!(r#"{{"key":{i},"payload":"{i:01024}","event_time":{START_MS}}}"#);
+    for from in (0..rows).step_by(BALLAST_BATCH as usize) {
+        let batch: Vec<String> = (from..rows.min(from + BALLAST_BATCH)).map(row).collect();
+        let (status, receipt) = server.post("ballast", "filler", from / BALLAST_BATCH + 1, &batch.join("\n"));
+        assert_eq!(status, 200, "{receipt}");
+    }
+    server.settle_within(PATIENCE * 10);
+}
+
+/// Closes the window of the ballast; `check_fill` compares it then.
+fn empty(server: &Server, rows: u64) {
+    let last = format!(r#"{{"key":0,"payload":"","event_time":{END_MS}}}"#);
+    let (status, receipt) = server.post("ballast", "filler", rows.div_ceil(BALLAST_BATCH) + 1, &last);
+    assert_eq!(status, 200, "{receipt}");
+}
+
+fn check_fill(server: &Server, rows: u64) {
+    let found = server.sql(
+        "SELECT count(*), count(DISTINCT key), sum(key), min(n), max(n), sum(CAST(CAST(substr(payload, 1015) AS BIGINT) = key AS INT))
+         FROM ballast_windows",
+    );
+    let (n, sum) = (rows.to_string(), (rows * (rows - 1) / 2).to_string());
+    assert_eq!(found, [[n.clone(), n.clone(), sum, "1".into(), "1".into(), n]]);
+}
+
 /// One server, `KILLS_PER_RUN` kills; gives the raw rows, and the times from a kill to the first batch that is taken.
 fn run(seed: u64) -> (usize, Vec<Duration>) {
     let dir = tempfile::tempdir().unwrap();
     let mut files = vec![("sources.sql", SOURCES)];
     files.extend(PIPELINES);
+    let ballast = ballast_rows();
+    if ballast > 0 {
+        files.extend(BALLAST);
+    }
     let mut server = Server::new(dir.path(), "checkpoint_interval = '200ms'", &files);
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (acks, acked) = channel();
     let stop = Arc::new(AtomicBool::new(false));
     let mut random = Random(seed);
     server.start();
+    fill(&server, ballast);
     let producers = tokio.block_on(async { start_producers(seed, &server, &acks, &stop) });
     let (mut kills, mut killed_at, mut outages) = (0, None, Vec::new());
     while kills < KILLS_PER_RUN {
@@ -278,8 +331,14 @@ fn run(seed: u64) -> (usize, Vec<Duration>) {
         assert_eq!(totals.batches, batches + 1, "every batch has its receipt");
         assert_eq!(totals.accepted + totals.duplicates, totals.batches * ROWS_PER_BATCH);
     }
-    server.settle();
+    if ballast > 0 {
+        empty(&server, ballast);
+    }
+    server.settle_within(PATIENCE * 10);
     server.stop();
+    if ballast > 0 {
+        check_fill(&server, ballast);
+    }
     let batches: Vec<u64> = outcomes.iter().map(|(batches, _)| *batches).collect();
     (check(seed, &server, &batches), outages)
 }

@@ -5,68 +5,21 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use millstream_tests::program::{Server, binary, http, millstream, request};
-use serde_json::json;
+use millstream_tests::program::{Server, binary, http, millstream};
+
+use crate::hostile_faces::{Face, Faces, LANES, Said, postgres_port, postgres_settings};
 
 const TIMEOUT: Duration = Duration::from_millis(400);
 const GRACE: Duration = Duration::from_millis(250);
-/// Of one query; the faces are asked one after the other.
+/// Of one query; four are asked at a time.
 const MEMORY_BYTES: u64 = 64 << 20;
 /// The process may grow by so many times that: operators hold a batch each beside what they account for, and allocators
 /// keep what they had.
 const MEMORY_MARGIN: u64 = 8;
 const SECRET: &str = "canary-5f1d0e";
-
-/// A door for SQL text, or for text that ends up beside SQL: sends the statement, gives everything that was said.
-type Face = fn(&Server, &str) -> Result<String, String>;
-
-/// Add a face here, and all statements go through it.
-const FACES: [(&str, Face); 4] =
-    [("POST /api/v1/sql", http_sql), ("POST /sql", page), ("a metric's filter", metric), ("a parameter", parameter)];
-
-fn ask(server: &Server, method: &str, path: &str, kind: &str, body: &str) -> Result<String, String> {
-    let headers = format!("Authorization: Bearer {}\r\nContent-Type: {kind}", server.key);
-    let (status, text) = request(server.http, method, path, &headers, body).map_err(|e| format!("no answer: {e}"))?;
-    match status {
-        // A query that breaks off for want of space or time says 503 or 504; 500 is a bug of ours.
-        0 | 500 => Err(format!("status {status}: {text}")),
-        _ => Ok(text),
-    }
-}
-
-fn http_sql(server: &Server, sql: &str) -> Result<String, String> {
-    ask(server, "POST", "/api/v1/sql", "application/json", &json!({ "sql": sql }).to_string())
-}
-
-fn page(server: &Server, sql: &str) -> Result<String, String> {
-    let answer = ask(server, "POST", "/sql", "application/x-www-form-urlencoded", &format!("sql={}", encoded(sql)))?;
-    // The page shows the question too.
-    Ok(answer.replace(&escaped(sql), ""))
-}
-
-fn metric(server: &Server, sql: &str) -> Result<String, String> {
-    let text = encoded(sql.get(..sql.floor_char_boundary(2_000)).unwrap_or(sql));
-    let path = format!("/api/v1/metrics/hostile?from=2024-01-01&to=2024-01-02&filter=name:{text}");
-    ask(server, "GET", &path, "text/plain", "")
-}
-
-fn parameter(server: &Server, sql: &str) -> Result<String, String> {
-    let body = json!({ "sql": "SELECT count(*) AS n FROM raw WHERE name = $name", "parameters": { "name": sql } });
-    ask(server, "POST", "/api/v1/sql", "application/json", &body.to_string())
-}
-
-fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect()
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
 
 /// Attempts on a file or an address.
 fn attempts(place: &str) -> Vec<String> {
@@ -120,9 +73,34 @@ fn changes() -> Vec<String> {
     statements.split(';').map(|s| s.trim().to_string()).filter(|s| !s.is_empty()).collect()
 }
 
+/// What a parser may read in two ways, so that an error at the bottom costs it twice as much with each level.
+fn ambiguous() -> Vec<String> {
+    let forms = [
+        ("CASE WHEN true THEN ", " END"),
+        ("CASE ", " WHEN 1 THEN 2 END"),
+        ("CAST(", " AS INT)"),
+        ("EXISTS (SELECT ", ")"),
+        ("(SELECT ", ")"),
+        ("INTERVAL ", ""),
+        ("ARRAY[", "]"),
+        ("SUBSTRING(", " FROM 1)"),
+        ("CEIL(", ")"),
+        ("OVERLAY(", " PLACING 'b' FROM 1)"),
+        ("CONVERT(", ", INT)"),
+        ("ROW(", ")"),
+        ("CASE WHEN CAST(", " AS INT) = 1 THEN 1 END"),
+        ("sum(1) OVER (ORDER BY ", ")"),
+    ];
+    let text = |(open, close): (&str, &str), middle: &str, n: usize| {
+        format!("SELECT {}{middle}{}", open.repeat(n), close.repeat(n))
+    };
+    let all = forms.into_iter().flat_map(|form| ["1", ")", "]"].map(|middle| (form, middle)));
+    all.flat_map(|(form, middle)| [10, 30].map(|n| text(form, middle, n))).collect()
+}
+
 /// Texts that are deep or long.
 fn shapes() -> Vec<String> {
-    let mut all = Vec::new();
+    let mut all = ambiguous();
     for n in [50, 500, 5_000, 20_000] {
         all.push(format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n)));
         all.push(format!("SELECT {}1{}", "[".repeat(n), "]".repeat(n)));
@@ -256,12 +234,11 @@ fn heavy() -> Vec<String> {
 
 /// What a statement may not do: end the server, show the secret, or take longer than it may. Time is measured up to three
 /// times, for the machine may have been busy.
-fn attempt(face: Face, server: &Server, sql: &str) -> Result<(), String> {
+fn attempt(ask: impl Fn() -> Said) -> Result<(), String> {
     let mut fastest = Duration::MAX;
     for _ in 0..3 {
-        let started = Instant::now();
-        let shown = face(server, sql)?;
-        fastest = fastest.min(started.elapsed());
+        let (shown, took) = ask()?;
+        fastest = fastest.min(took);
         if shown.contains(SECRET) || shown.contains("root:x:0") {
             return Err("a file was read".into());
         }
@@ -303,6 +280,29 @@ fn statements(dir: &Path, port: u16) -> Vec<String> {
     all
 }
 
+/// All statements through some faces, one after the other; what went wrong.
+fn go(lane: &[(&str, Face)], all: &[String], faces: &Faces, before: u64, peak: &AtomicU64) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (sql, (name, face)) in all.iter().flat_map(|sql| lane.iter().map(move |face| (sql, face))) {
+        let mut outcome = attempt(|| face(faces, sql));
+        let now = memory_peak(&faces.server);
+        let most = peak.fetch_max(now, Ordering::Relaxed).max(before + MEMORY_MARGIN * MEMORY_BYTES);
+        if now > most {
+            outcome = outcome.and(Err(format!("the process grew from {} to {} MiB", most >> 20, now >> 20)));
+        }
+        let health = http(faces.server.http, "GET", "/healthz", "", "").map(|a| a.0).ok();
+        if health != Some(200) {
+            outcome = Err(format!("the server is not well: {}", faces.server.said()));
+        }
+        let short: String = sql.chars().take(100).collect();
+        wrong.extend(outcome.err().map(|why| format!("{name}: {short}: {why}")));
+        if health.is_none() {
+            break;
+        }
+    }
+    wrong
+}
+
 /// The most memory that the process has ever had, in bytes.
 fn memory_peak(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
@@ -315,15 +315,19 @@ fn hostile_server(dir: &Path) -> Server {
     let pipelines = [
         (
             "sources.sql",
-            "CREATE TABLE events (id BIGINT, name TEXT, t TIMESTAMP, WATERMARK FOR t) WITH (connector = 'ingest');",
+            "CREATE TABLE events (id BIGINT, name TEXT, t TIMESTAMP, WATERMARK FOR t) WITH (connector = 'ingest');
+             CREATE TABLE otel_logs (event_id TEXT, event_time TIMESTAMP NOT NULL, name TEXT, severity TEXT, body TEXT,
+               service TEXT, user_id TEXT, session_id TEXT, trace_id TEXT, span_id TEXT, properties TEXT,
+               WATERMARK FOR event_time) WITH (connector = 'ingest');",
         ),
+        ("raw_otel_logs.sql", "INSERT INTO raw_otel_logs SELECT * FROM otel_logs;"),
         ("raw.sql", "INSERT INTO raw SELECT * FROM events;"),
     ];
     let mut server = Server::new(dir, "checkpoint_interval = '200ms'", &pipelines);
     let config = dir.join("millstream.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     let limits = format!("timeout = '{}ms'\nmemory_bytes_max = {MEMORY_BYTES}\n", TIMEOUT.as_millis());
-    std::fs::write(config, text + &limits).unwrap();
+    std::fs::write(config, text + &limits + &postgres_settings()).unwrap();
     let metrics = dir.join("sql/metrics");
     std::fs::create_dir_all(&metrics).unwrap();
     let sql = "-- Hostile\n--\n-- Rows with a name.\nSELECT count(*) AS n FROM raw WHERE t >= $from AND t < $to AND name = $name\n";
@@ -343,34 +347,27 @@ fn hostile_sql_opens_nothing_and_ends_in_time() {
     let (port, visitors) = trap();
     let all = statements(dir, port);
     assert!(all.len() >= 300, "{}", all.len());
-    let mut server = hostile_server(dir);
-    let (mut wrong, before) = (Vec::new(), memory_peak(&server));
-    let mut peak = before;
-    for sql in &all {
-        for (name, face) in FACES {
-            let mut outcome = attempt(face, &server, sql);
-            if let Some(said) = server.ended() {
-                wrong.push(format!("{name}: {}: the server ended: {said}", sql.chars().take(100).collect::<String>()));
-                server.start();
-                continue;
-            }
-            let now = memory_peak(&server);
-            if now > peak.max(before + MEMORY_MARGIN * MEMORY_BYTES) {
-                outcome = outcome.and(Err(format!("the process grew from {} to {} MiB", peak >> 20, now >> 20)));
-            }
-            peak = peak.max(now);
-            if let Err(why) = outcome {
-                wrong.push(format!("{name}: {}: {why}", sql.chars().take(100).collect::<String>()));
-            }
-        }
-        assert_eq!(
-            http(server.http, "GET", "/healthz", "", "").map(|a| a.0).ok(),
-            Some(200),
-            "{sql}: {}",
-            server.said()
-        );
-    }
-    println!("{} statements, {} MiB before, {} MiB at most", all.len(), before >> 20, peak >> 20);
+    let mut faces = Faces::of(hostile_server(dir), postgres_port(dir));
+    let before = memory_peak(&faces.server);
+    let peak = AtomicU64::new(before);
+    let wrong = std::thread::scope(|scope| {
+        let lane = |lane| {
+            scope.spawn({
+                let (all, faces, peak) = (&all, &faces, &peak);
+                move || go(lane, all, faces, before, peak)
+            })
+        };
+        let lanes = LANES.map(lane);
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap()).collect::<Vec<String>>()
+    });
+    println!(
+        "{} statements through {} faces, {} MiB before, {} MiB at most",
+        all.len(),
+        LANES.concat().len(),
+        before >> 20,
+        peak.into_inner() >> 20
+    );
+    assert_eq!(faces.server.ended(), None, "{}", wrong.join("\n"));
     assert!(wrong.is_empty(), "{} of {} statements:\n{}", wrong.len(), all.len(), wrong.join("\n"));
     assert_eq!(visitors.load(Ordering::SeqCst), 0, "nobody was called");
     assert!(!dir.join("new.csv").exists(), "nothing was written");

@@ -24,7 +24,7 @@ const PIPELINES: [(&str, &str); 3] = [
     (
         "windows.sql",
         "INSERT INTO windows SELECT key, n FROM
-         (SELECT tumble(INTERVAL '1 hour') AS w, key, count(*) AS n FROM clicks GROUP BY 1, 2);",
+         (SELECT session(INTERVAL '1 hour') AS w, key, count(*) AS n FROM clicks GROUP BY 1, 2);",
     ),
 ];
 
@@ -171,4 +171,51 @@ fn a_query_that_spills_more_than_its_share_of_the_disk_is_refused() {
         assert!(matches!(&error, Error::Limit { .. }), "{error}");
         assert!(error.to_string().contains("more temporary disk than 8 times its memory"), "{error}");
     });
+}
+
+fn memory(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Requests over HTTP/2 that are taken back as soon as they are sent; whether the server ended the connection.
+fn requests_taken_back(port: u16, requests: u32) -> bool {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(4, 0, 0, &[]));
+    for n in 0..requests {
+        // POST, http, /, and an authority, without a body; then CANCEL.
+        bytes.extend(frame(1, 0x5, 2 * n + 1, &[0x83, 0x86, 0x84, 0x41, 0x01, b'x']));
+        bytes.extend(frame(3, 0, 2 * n + 1, &[0, 0, 0, 8]));
+    }
+    let mut reading = stream.try_clone().unwrap();
+    let read = std::thread::spawn(move || reading.read_to_end(&mut Vec::new()));
+    let written = stream.write_all(&bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = read.join();
+    written.is_err()
+}
+
+#[test]
+fn requests_that_are_taken_back_at_once_hold_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::new(dir.path(), "", &PIPELINES);
+    server.start();
+    assert_eq!(post(&server, 1, &rows(0, "2024-01-01T00:00:00Z")), Some(200));
+    let before = memory(&server);
+    let ended = (0..20).filter(|_| requests_taken_back(server.grpc, 20_000)).count();
+    assert_eq!(post(&server, 2, &rows(1, "2024-01-01T00:00:00Z")), Some(200));
+    let grown = memory(&server).saturating_sub(before) >> 20;
+    println!("20 connections of 20,000 requests: {ended} were ended, the process grew by {grown} MiB");
+    assert!(grown < 64, "{grown} MiB for requests that nobody waits for");
 }

@@ -27,7 +27,12 @@ const PAIRS: &str = "INSERT INTO pairs SELECT a.id AS a, b.id AS b FROM clicks a
 const START: i64 = 1_704_067_200 * SECOND;
 
 async fn open(dir: &Path, pipelines: &[&str]) -> millstream::Result<Engine> {
-    let options = Options { checkpoint_interval: Duration::from_secs(3_600), ..Options::new(dir) };
+    open_with(dir, pipelines, None).await
+}
+
+async fn open_with(dir: &Path, pipelines: &[&str], state_spill_at: Option<usize>) -> millstream::Result<Engine> {
+    let interval = Duration::from_secs(3_600);
+    let options = Options { checkpoint_interval: interval, state_spill_at, ..Options::new(dir) };
     let engine = reopened(async || Engine::open(options.clone()).await).await?;
     engine.execute(&format!("{SOURCE}{}", pipelines.join("\n")), "upgrade.sql").await?;
     engine.start().await?;
@@ -112,7 +117,8 @@ fn copy(from: &Path, to: &Path) {
 fn a_fixture_of_this_format() {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let dir = fixtures().join("new");
-        let engine = open(&dir, &[RAW, WINDOWS, SESSIONS, PAIRS]).await.unwrap();
+        // From format 2 on checkpoints may have state that went out of memory.
+        let engine = open_with(&dir, &[RAW, WINDOWS, SESSIONS, PAIRS], Some(0)).await.unwrap();
         append(&engine, 0..COVERED).await;
         engine.flush().await.unwrap();
         append(&engine, COVERED..ROWS).await;
@@ -141,7 +147,7 @@ fn data_of_every_released_format_goes_on() {
 #[test]
 fn another_format_is_refused_with_the_way_out() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let format = std::fs::read_dir(fixtures()).unwrap().next().unwrap().unwrap().path();
+    let format = fixtures().join("format-1");
     let refused = |change: &dyn Fn(&Path)| {
         let dir = tempfile::tempdir().unwrap();
         copy(&format, dir.path());
@@ -157,7 +163,7 @@ fn another_format_is_refused_with_the_way_out() {
         }
     });
     assert!(
-        manifest.contains("layout version 9, but this program knows 1; use the program that wrote it, or"),
+        manifest.contains("layout version 9, but this program knows 1 and 2; use the program that wrote it, or"),
         "{manifest}"
     );
     let log = refused(&|dir| {
