@@ -1,7 +1,12 @@
 //! Random streaming queries, each in our SQL and in DuckDB's.
 //!
-//! Both read `t` and `t2` (`id`, `k`, `v`, `f`, `ts`). DuckDB has the macro `tumble_of(ts, seconds)`, and `rn`, the place of
-//! a row in its stream.
+//! Both read `t` and `t2` (`id`, `k`, `v`, `f`, `ts`), and `d`, the rows of `t2` as a lookup table by `id`. DuckDB has the macro
+//! `tumble_of(ts, seconds)`, and `rn`, the place of a row in its stream.
+
+mod joins;
+mod subqueries;
+mod values;
+mod windows;
 
 use crate::random::Random;
 
@@ -10,10 +15,10 @@ use crate::random::Random;
 pub struct Query {
     /// For the engine.
     pub ours: String,
+    /// What `INSERT INTO ... SELECT` ends with: `EMIT EVERY`, or nothing.
+    pub emit: String,
     /// For DuckDB.
     pub duckdb: String,
-    /// Whether a DataFusion batch understands `ours` too: no windows in it.
-    pub is_batch: bool,
 }
 
 /// A query's text in both dialects while it is put together.
@@ -27,26 +32,46 @@ impl Pair {
     }
 }
 
+/// The kinds of queries.
+const KINDS: [fn(&mut Random) -> Pair; 27] = [
+    windowed,
+    second_window,
+    window_join,
+    window_top,
+    session,
+    updating,
+    nested,
+    join,
+    join_aggregate,
+    subquery,
+    distinct,
+    over,
+    in_order,
+    versions,
+    top,
+    windows::cumulating,
+    windows::moved,
+    joins::within,
+    joins::within_then_window,
+    joins::lookup,
+    joins::of_updating,
+    subqueries::marked,
+    subqueries::of_row,
+    values::unnested,
+    values::json,
+    values::distinct_on,
+    values::union,
+];
+
 /// A random query.
 pub fn query(random: &mut Random) -> Query {
-    let (Pair(ours, duckdb), is_batch) = match random.below(15) {
-        0 => (windowed(random), false),
-        1 => (second_window(random), false),
-        2 => (window_join(random), false),
-        3 => (window_top(random), false),
-        4 => (session(random), false),
-        5 => (updating(random), true),
-        6 => (nested(random), true),
-        7 => (join(random), true),
-        8 => (join_aggregate(random), true),
-        9 => (subquery(random), true),
-        10 => (distinct(random), true),
-        11 => (over(random), true),
-        12 => (in_order(random), false),
-        13 => (versions(random), false),
-        _ => (top(random), true),
-    };
-    Query { ours, duckdb, is_batch }
+    // One in eight is of windows that are shown before they close.
+    if random.one_in(8) {
+        return windows::early(random);
+    }
+    let kind = KINDS[random.below(KINDS.len() as u64) as usize];
+    let Pair(ours, duckdb) = kind(random);
+    Query { ours, emit: String::new(), duckdb }
 }
 
 fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {

@@ -107,7 +107,10 @@ impl Connector {
             }
             other => Err(Error::Query(SqlError {
                 message: format!("unknown connector '{other}'"),
-                fix: Some(format!("use one of: {NAMES}")),
+                fix: Some(match instead_of(other) {
+                    None => format!("use one of: {NAMES}"),
+                    Some(fix) => format!("{fix}; there are {NAMES}"),
+                }),
                 ..SqlError::default()
             })),
         }
@@ -167,21 +170,17 @@ impl Connector {
 
 /// Tables of the lake are partitioned by day: options may say so, but nothing else.
 fn refuse_partitioning(table: &str, options: &mut Options) -> Result<()> {
-    let pattern = options.text("partitioning.time_pattern")?;
-    let (option, fix) = match (pattern, options.list("partitioning.fields")?) {
-        (None, None) => return Ok(()),
-        (Some(pattern), None) if pattern == "%Y-%m-%d" => return Ok(()),
-        (Some(_), None) => ("partitioning.time_pattern", "write '%Y-%m-%d', or leave it out"),
-        (_, Some(_)) => (
-            "partitioning.fields",
-            "leave it out: each file has its columns' least and greatest values, by which readers skip it",
-        ),
-    };
+    match options.text("partitioning.time_pattern")? {
+        None => return Ok(()),
+        Some(pattern) if pattern == "%Y-%m-%d" => return Ok(()),
+        Some(_) => {}
+    }
     Err(Error::Query(SqlError {
         message: format!(
-            "table '{table}' cannot have this '{option}': Delta tables here are partitioned by the day of the event time"
+            "table '{table}' cannot have this 'partitioning.time_pattern': Delta tables here are partitioned by the day of the \
+             event time"
         ),
-        fix: Some(fix.into()),
+        fix: Some("write '%Y-%m-%d', or leave it out; for hours, PARTITIONED BY (a column of the hour)".into()),
         ..SqlError::default()
     }))
 }
@@ -253,4 +252,21 @@ pub trait Commit: Send + Sync {
 
     /// The newest checkpoint that was committed, as the sink itself remembers it.
     fn committed(&self) -> Result<Option<u64>>;
+}
+
+/// What stands in for a connector of other engines.
+fn instead_of(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "kafka" | "upsert-kafka" | "confluent" | "kinesis" | "pulsar" | "rabbitmq" | "nats" | "mqtt" | "redis"
+        | "webhook" | "websocket" | "sse" | "polling_http" | "google_pubsub" => {
+            "producers send to connector = 'ingest', over gRPC or HTTP"
+        }
+        "filesystem" | "iceberg" | "hudi" | "s3" | "paimon" => {
+            "a table is connector = 'lake' (Delta), a file 'single_file'"
+        }
+        "jdbc" | "postgres-cdc" | "mysql" | "mysql-cdc" => "a lookup table may be connector = 'postgres'",
+        "datagen" | "impulse" => "connector = 'nexmark' makes events",
+        "print" | "preview" => "a SELECT without INSERT INTO prints, or connector = 'stdout'",
+        _ => return None,
+    })
 }

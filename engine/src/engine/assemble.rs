@@ -158,7 +158,7 @@ impl Surroundings<'_> {
             return self.target(name, table, schema).map(Some);
         }
         match self.lake {
-            Some(lake) => self.lake_target(lake, name, schema).map(Some),
+            Some(lake) => self.lake_target(lake, name, schema, &[]).map(Some),
             None => Ok(None),
         }
     }
@@ -170,16 +170,18 @@ impl Surroundings<'_> {
             Connector::Memory => plain(Box::new(Memory::new(self.subscribers.get(&sink.name).cloned()))),
             Connector::Stdout(lines) => plain(Box::new(Stdout(lines.clone()))),
             Connector::Blackhole => plain(Box::new(Blackhole)),
-            Connector::Lake => self.lake_target(self.lake.ok_or_else(|| no_lake(pipeline))?, pipeline, schema),
+            Connector::Lake => {
+                self.lake_target(self.lake.ok_or_else(|| no_lake(pipeline))?, pipeline, schema, &sink.partition)
+            }
             Connector::Ingest | Connector::Nexmark(_) | Connector::Postgres(_) => {
                 Err(Error::sql(format!("attempted to insert into table '{pipeline}', but it is a source")))
             }
         }
     }
 
-    fn lake_target(&self, lake: &Lake, name: &str, schema: &SchemaRef) -> Result<Target> {
+    fn lake_target(&self, lake: &Lake, name: &str, schema: &SchemaRef, partition: &[String]) -> Result<Target> {
         let schema = with_day(schema)?;
-        let table = self.handle.block_on(lake.table(name, schema.clone()))?;
+        let table = self.handle.block_on(lake.partitioned(name, schema.clone(), partition))?;
         self.handle.block_on(table.claim(self.owner))?;
         let commit = LakeCommit::new(table.clone(), self.handle.clone(), format!("millstream/{name}"));
         let committed = if self.again { commit.committed()? } else { None };

@@ -1,4 +1,4 @@
-//! Rows to Parquet files, one per day.
+//! Rows to Parquet files, one per day and partition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
+use super::partition::{Values, split};
 use super::statistics::{show_day, statistics};
 use super::types::{DAY, align};
 use crate::error::{Error, Result};
@@ -27,6 +28,9 @@ pub struct PendingFile {
     pub size_bytes: u64,
     /// The day of all its rows, in days since the epoch.
     pub day: i32,
+    /// The values of the other columns that the table is partitioned by.
+    #[serde(default, skip_serializing_if = "Values::is_empty")]
+    pub values: Values,
     /// Its rows.
     pub rows: u64,
     /// Delta's statistics, as JSON.
@@ -40,7 +44,9 @@ impl PendingFile {
     pub(crate) fn add(&self, data_change: bool) -> Result<Add> {
         Ok(Add {
             path: self.path.clone(),
-            partition_values: [(DAY.to_string(), Some(day_text(self.day)?))].into(),
+            partition_values: std::iter::once((DAY.to_string(), Some(day_text(self.day)?)))
+                .chain(self.values.clone())
+                .collect(),
             size: i64::try_from(self.size_bytes).map_err(|_| Error::Bug(format!("{} is too large", self.path)))?,
             modification_time: self.written_at_ms,
             data_change,
@@ -53,6 +59,7 @@ impl PendingFile {
 /// A Parquet file in memory and what the log says of it.
 pub(crate) struct Encoded {
     pub(crate) day: i32,
+    pub(crate) values: Values,
     pub(crate) rows: u64,
     pub(crate) bytes: Vec<u8>,
     pub(crate) stats: String,
@@ -72,19 +79,35 @@ pub(crate) fn day_text(day: i32) -> Result<String> {
     show_day(day).ok_or_else(|| Error::event("OUT_OF_RANGE", format!("day {day} is outside the calendar")))
 }
 
-/// One file per day of the rows, in the order of the days; rows keep their order.
+/// One file per day and partition of the rows, in their order; rows keep theirs. `columns` are those of the partition but
+/// for the day.
 ///
 /// Errors: `Event` with code `MISSING_DAY` when a row's day is null, and those of [`align`].
-pub(crate) fn encode(table: &str, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<Encoded>> {
+pub(crate) fn encode(
+    table: &str,
+    schema: &SchemaRef,
+    columns: &[String],
+    batches: &[RecordBatch],
+) -> Result<Vec<Encoded>> {
     let mut days: BTreeMap<i32, Vec<RecordBatch>> = BTreeMap::new();
     for batch in batches.iter().filter(|b| b.num_rows() > 0) {
         split_by_day(table, &align(table, batch, schema)?, &mut days)?;
     }
-    days.into_iter().map(|(day, batches)| encode_day(day, &batches)).collect()
+    let mut files = Vec::new();
+    for (day, batches) in days {
+        let mut parts: BTreeMap<Values, Vec<RecordBatch>> = BTreeMap::new();
+        for batch in batches {
+            split(batch, columns)?.into_iter().for_each(|(values, part)| parts.entry(values).or_default().push(part));
+        }
+        for (values, batches) in parts {
+            files.push(encode_part(day, values, &batches)?);
+        }
+    }
+    Ok(files)
 }
 
-/// One Parquet file of rows that have no `day` column any more.
-pub(crate) fn encode_day(day: i32, batches: &[RecordBatch]) -> Result<Encoded> {
+/// One Parquet file of rows that have no columns of the partition any more.
+pub(crate) fn encode_part(day: i32, values: Values, batches: &[RecordBatch]) -> Result<Encoded> {
     let Some(first) = batches.first() else { return Err(Error::Bug("a Parquet file without rows".into())) };
     let zstd = ZstdLevel::try_new(1)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(zstd)).build();
@@ -94,7 +117,7 @@ pub(crate) fn encode_day(day: i32, batches: &[RecordBatch]) -> Result<Encoded> {
     }
     let bytes = writer.into_inner()?;
     let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
-    Ok(Encoded { day, rows, stats: statistics(batches), crc: crc32fast::hash(&bytes), bytes })
+    Ok(Encoded { day, values, rows, stats: statistics(batches), crc: crc32fast::hash(&bytes), bytes })
 }
 
 /// Appends the rows of an aligned batch, without `day`, to their days.

@@ -4,6 +4,7 @@
 //! committed yet is safe for as long as the horizon.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -18,8 +19,9 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::commit::{Outcome, contains_all};
-use super::encode::{Encoded, encode_day, fits_name};
-use super::table::{LakeTable, LiveFile, blocking, file_schema, live_files, location};
+use super::encode::{encode_part, fits_name};
+use super::partition::{Values, in_files};
+use super::table::{LakeTable, LiveFile, blocking, live_files, location};
 use super::types::align;
 use crate::error::{Error, Result};
 
@@ -85,10 +87,10 @@ impl LakeTable {
         Ok(report)
     }
 
-    /// Small files of one day that fit into one file, in the order of their names.
+    /// Small files of one day and partition that fit into one file, in the order of their names.
     async fn groups_to_compact(&self, policy: &Maintenance) -> Result<Vec<Group>> {
         let handle = self.refreshed().await?;
-        let mut days: BTreeMap<i32, Vec<LiveFile>> = BTreeMap::new();
+        let mut days: BTreeMap<(i32, Values), Vec<LiveFile>> = BTreeMap::new();
         for file in live_files(handle.state()?)? {
             // Files with deleted rows are another writer's: it compacts them itself.
             let small = file.size_bytes < policy.file_bytes_target / 2;
@@ -96,19 +98,20 @@ impl LakeTable {
                 && file.view.deletion_vector_descriptor().is_none()
                 && let Some(day) = file.day
             {
-                days.entry(day).or_default().push(file);
+                days.entry((day, file.values.clone())).or_default().push(file);
             }
         }
         let mut groups = Vec::new();
-        for (day, mut files) in days {
+        for ((day, values), mut files) in days {
             if files.len() <= policy.small_files_per_day_max {
                 continue;
             }
             files.sort_by(|a, b| a.path.cmp(&b.path));
-            let mut group = Group { day, files: Vec::new(), bytes: 0 };
+            let empty = || Group { day, values: values.clone(), files: Vec::new(), bytes: 0 };
+            let mut group = empty();
             for file in files {
                 if group.bytes + file.size_bytes > policy.file_bytes_target && !group.files.is_empty() {
-                    groups.push(std::mem::replace(&mut group, Group { day, files: Vec::new(), bytes: 0 }));
+                    groups.push(std::mem::replace(&mut group, empty()));
                 }
                 group.bytes += file.size_bytes;
                 group.files.push(file);
@@ -135,8 +138,9 @@ impl LakeTable {
             }
             contents.push(bytes);
         }
-        let (name, schema, day) = (self.name().to_string(), file_schema(&self.schema()), group.day);
-        let encoded = blocking(move || merge(&name, &schema, day, contents)).await?;
+        let (inner, day, values) = (Arc::clone(&self.inner), group.day, group.values.clone());
+        let schema = Arc::new(in_files(&self.schema(), &inner.partition));
+        let encoded = blocking(move || encode_part(day, values, &merged(&inner.name, &schema, contents)?)).await?;
         let stem = format!("compact-{base:020}-{:08x}", encoded.crc);
         let written = [self.put_file(encoded, &stem).await?];
         let adds = self.additions(&written, false).await?;
@@ -236,11 +240,12 @@ impl LakeTable {
 /// Files that become one.
 struct Group {
     day: i32,
+    values: Values,
     files: Vec<LiveFile>,
     bytes: u64,
 }
 
-fn merge(table: &str, schema: &SchemaRef, day: i32, contents: Vec<Bytes>) -> Result<Encoded> {
+fn merged(table: &str, schema: &SchemaRef, contents: Vec<Bytes>) -> Result<Vec<RecordBatch>> {
     let mut batches: Vec<RecordBatch> = Vec::new();
     for bytes in contents {
         for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
@@ -250,7 +255,7 @@ fn merge(table: &str, schema: &SchemaRef, day: i32, contents: Vec<Bytes>) -> Res
     if batches.is_empty() {
         return Err(Error::Corrupt(format!("the files of table '{table}' on one day hold no rows")));
     }
-    encode_day(day, &batches)
+    Ok(batches)
 }
 
 /// A path of the log as a list of the store shows it.

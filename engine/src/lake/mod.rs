@@ -1,7 +1,7 @@
 //! The lake: every table as a Delta Lake table (Parquet and a transaction log) on a local directory or on S3.
 //!
 //! In come record batches in the engine's types; out go files that DuckDB, Spark, Polars and DataFusion read as they are,
-//! partitioned by `day`. Writing has two steps, so that a checkpoint can lie between them:
+//! partitioned by `day` and the columns that a pipeline names. Writing has two steps, so that a checkpoint can lie between them:
 //!
 //! ```text
 //! batches --LakeTable::write--> PendingFile (on the store, not in the table) --LakeTable::commit--> table version
@@ -14,6 +14,7 @@ mod commit;
 mod encode;
 mod local;
 mod maintain;
+mod partition;
 mod scrub;
 mod statistics;
 mod store;
@@ -22,6 +23,7 @@ mod types;
 
 pub use encode::PendingFile;
 pub use maintain::{Maintenance, MaintenanceReport};
+pub use partition::can_split;
 pub use scrub::{FileDamage, TableReport};
 pub use store::Lake;
 pub use table::{Changes, LakeTable, Owner};

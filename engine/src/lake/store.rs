@@ -13,6 +13,7 @@ use object_store::path::Path;
 use url::Url;
 
 use super::local::{DurableFileSystem, sync_directory};
+use super::partition::check;
 use super::table::LakeTable;
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock};
@@ -94,15 +95,25 @@ impl Lake {
     ///
     /// Errors: `Config` when a type or the `day` is unfit, or a column has another type than in the table.
     pub async fn table(&self, name: &str, schema: SchemaRef) -> Result<LakeTable> {
+        self.partitioned(name, schema, &[]).await
+    }
+
+    /// As [`Lake::table`], partitioned also by some of its columns, after the day.
+    ///
+    /// Errors: also `Config` where the table is there and partitioned otherwise.
+    pub async fn partitioned(&self, name: &str, schema: SchemaRef, columns: &[String]) -> Result<LakeTable> {
         let wanted = super::table_schema(name, &schema)?;
-        if let Some(table) = self.existing(name).await? {
-            table.add_columns(&wanted).await?;
-            return Ok(table);
-        }
-        let table = LakeTable::create(self, name, &wanted).await?;
+        let table = match self.existing(name).await? {
+            Some(table) => table,
+            None => {
+                let table = LakeTable::create(self, name, &wanted, columns).await?;
+                self.remember(name, table)
+            }
+        };
+        check(name, &table.inner.partition, columns)?;
         // Another process may have created it first, with other columns.
         table.add_columns(&wanted).await?;
-        Ok(self.remember(name, table))
+        Ok(table)
     }
 
     /// Opens a table if there is one.

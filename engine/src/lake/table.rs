@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::CommitProperties;
@@ -18,7 +18,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::encode::{Encoded, PendingFile, day_text, encode};
+use super::encode::{Encoded, PendingFile, encode};
+use super::partition::{Values, directory};
 use super::statistics::parse_day;
 use super::store::Lake;
 use super::types::{DAY, new_columns};
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) log_store: LogStoreRef,
     /// The columns at the newest version this handle has seen.
     schema: RwLock<SchemaRef>,
+    /// The columns that it is partitioned by after the day.
+    pub(crate) partition: Vec<String>,
     handle: Mutex<Handle>,
 }
 
@@ -91,14 +94,14 @@ impl std::fmt::Debug for LakeTable {
 
 impl LakeTable {
     /// Creates the table, or opens it if another writer was faster.
-    pub(crate) async fn create(lake: &Lake, name: &str, schema: &SchemaRef) -> Result<Self> {
+    pub(crate) async fn create(lake: &Lake, name: &str, schema: &SchemaRef, partition: &[String]) -> Result<Self> {
         let log_store = lake.log_store(name)?;
         let columns: StructType = schema.as_ref().try_into_kernel()?;
         let created = CreateBuilder::new()
             .with_log_store(Arc::clone(&log_store))
             .with_table_name(name)
             .with_columns(columns.fields().cloned())
-            .with_partition_columns([DAY])
+            .with_partition_columns(std::iter::once(DAY).chain(partition.iter().map(String::as_str)))
             .with_save_mode(SaveMode::Ignore)
             .with_commit_properties(quiet())
             .await;
@@ -116,12 +119,13 @@ impl LakeTable {
         table.load().await?;
         let schema = table.snapshot()?.snapshot().arrow_schema();
         let partition = table.snapshot()?.metadata().partition_columns().to_vec();
-        if partition != [DAY.to_string()] {
+        let Some(([DAY], partition)) = partition.split_first_chunk::<1>().map(|([day], rest)| ([day.as_str()], rest))
+        else {
             return Err(Error::Config(format!(
-                "table '{name}' in the lake is partitioned by ({}), not by day; move it elsewhere or rewrite it",
+                "table '{name}' in the lake is partitioned by ({}), not first by day; move it elsewhere or rewrite it",
                 partition.join(", ")
             )));
-        }
+        };
         let handle = Handle { table, known_versions: HashMap::new(), known_at: None };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -129,6 +133,7 @@ impl LakeTable {
                 clock: Arc::clone(lake.clock()),
                 log_store,
                 schema: RwLock::new(schema),
+                partition: partition.to_vec(),
                 handle: Mutex::new(handle),
             }),
         })
@@ -206,7 +211,7 @@ impl LakeTable {
         }
     }
 
-    /// Writes Parquet files, one per day in the batches. They are held back: no reader sees them before
+    /// Writes Parquet files, one per day and partition in the batches. They are held back: no reader sees them before
     /// [`LakeTable::commit`].
     ///
     /// Shape: the table's columns in any order and in engine types; missing ones are null. Names are a function of
@@ -230,8 +235,8 @@ impl LakeTable {
         batches: &[RecordBatch],
         stem: impl Fn(&Encoded) -> String,
     ) -> Result<Vec<PendingFile>> {
-        let (name, schema, batches) = (self.inner.name.clone(), self.schema(), batches.to_vec());
-        let encoded = blocking(move || encode(&name, &schema, &batches)).await?;
+        let (inner, schema, batches) = (Arc::clone(&self.inner), self.schema(), batches.to_vec());
+        let encoded = blocking(move || encode(&inner.name, &schema, &inner.partition, &batches)).await?;
         let mut files = Vec::with_capacity(encoded.len());
         for file in encoded {
             let stem = stem(&file);
@@ -241,10 +246,11 @@ impl LakeTable {
     }
 
     pub(crate) async fn put_file(&self, file: Encoded, stem: &str) -> Result<PendingFile> {
-        let path = format!("{DAY}={}/{stem}.parquet", day_text(file.day)?);
+        let path = format!("{}/{stem}.parquet", directory(file.day, &file.values)?);
         let pending = PendingFile {
             size_bytes: file.bytes.len() as u64,
             day: file.day,
+            values: file.values,
             rows: file.rows,
             stats: file.stats,
             written_at_ms: self.inner.clock.now() / 1_000_000,
@@ -380,6 +386,8 @@ impl Handle {
 pub(crate) struct LiveFile {
     pub(crate) path: String,
     pub(crate) day: Option<i32>,
+    /// The values of the other columns of the partition.
+    pub(crate) values: Values,
     pub(crate) size_bytes: u64,
     pub(crate) view: LogicalFileView,
 }
@@ -391,6 +399,7 @@ pub(crate) fn live_files(state: &DeltaTableState) -> Result<Vec<LiveFile>> {
         .map(|view| LiveFile {
             path: view.path().into_owned(),
             day: view.partition_values_map().get(DAY).and_then(|v| v.as_deref()).and_then(parse_day),
+            values: view.partition_values_map().into_iter().filter(|(name, _)| name != DAY).collect(),
             size_bytes: u64::try_from(view.size()).unwrap_or(0),
             view,
         })
@@ -426,12 +435,6 @@ fn file_safe(writer: &str) -> String {
 /// Work that would hold up the runtime's threads.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Bug(format!("a lake worker ended: {e}")))?
-}
-
-/// The columns of the table's files: all but the partition.
-pub(crate) fn file_schema(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> = schema.fields().iter().filter(|f| f.name() != DAY).map(|f| f.as_ref().clone()).collect();
-    Arc::new(Schema::new(fields))
 }
 
 /// Whether an error of the library means that another commit was faster (nothing of ours was written).

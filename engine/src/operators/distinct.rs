@@ -10,7 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::expiry::Expiry;
 use super::failing::{may_fail, of_good_rows};
 use super::keyed_state::KeyedState;
-use super::spec::{Properties, Spec};
+use super::spec::{Properties, Spec, Warning};
 use super::window::show_duration;
 use super::{Operator, Output, StateChange};
 use crate::error::Result;
@@ -49,13 +49,10 @@ impl Spec for Distinct {
         Properties::default()
     }
 
-    fn warning(&self) -> Option<String> {
-        (self.ttl == 0).then(|| {
-            format!(
-                "the state of '{}' grows with every different row and is never dropped; SET updating_ttl = INTERVAL '1 day'",
-                self.describe()
-            )
-        })
+    fn warning(&self) -> Option<Warning> {
+        let grows = self.ttl == 0;
+        let what = || format!("the state of '{}' grows with every different row and is never dropped", self.describe());
+        grows.then(|| Warning::without_ttl(what()))
     }
 
     fn may_fail(&self, input: &Schema) -> bool {
@@ -137,8 +134,8 @@ impl Operator for Seen {
         Ok(watermark)
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        KeyedState::snapshot([&mut self.seen], files)
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
+        KeyedState::snapshot([&mut self.seen], whole)
     }
 
     fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {

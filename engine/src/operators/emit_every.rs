@@ -167,7 +167,7 @@ impl Operator for Holding {
         Ok(watermark)
     }
 
-    fn snapshot(&mut self, _files: usize) -> Result<StateChange> {
+    fn snapshot(&mut self, _whole: bool) -> Result<StateChange> {
         let batches = self.held.iter().map(|rows| self.tagged(rows)).collect::<Result<Vec<_>>>()?;
         let had = std::mem::replace(&mut self.saved, !batches.is_empty());
         Ok(if batches.is_empty() && !had { StateChange::None } else { StateChange::Replace(batches) })

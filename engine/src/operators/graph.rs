@@ -159,9 +159,9 @@ impl Graph {
         self.stages.get(stage).map(|s| s.operator.spilled()).unwrap_or_default()
     }
 
-    /// What changed in a stage's state; `files` is the number of files that state is in.
-    pub fn snapshot(&mut self, stage: usize, files: usize) -> Result<StateChange> {
-        self.stages.get_mut(stage).map_or(Ok(StateChange::None), |s| s.operator.snapshot(files))
+    /// What changed in a stage's state; `whole`: all of it is asked for.
+    pub fn snapshot(&mut self, stage: usize, whole: bool) -> Result<StateChange> {
+        self.stages.get_mut(stage).map_or(Ok(StateChange::None), |s| s.operator.snapshot(whole))
     }
 
     /// Gives a stage its state, out of memory and in memory, and its watermarks back.

@@ -17,9 +17,6 @@ use crate::error::{Error, Result};
 use crate::message::Rows;
 use crate::time::{WATERMARK_MIN, Watermark};
 
-/// A state in more files than this is written anew as one.
-const FILES_MAX: usize = 32;
-
 /// How rows are kept.
 #[derive(Debug, Clone)]
 pub struct Keeping {
@@ -86,8 +83,8 @@ impl<R: Results> Operator for Running<R> {
         Ok(watermark)
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        self.rows.snapshot(files)
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
+        self.rows.snapshot(whole)
     }
 
     fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
@@ -292,23 +289,22 @@ impl KeptRows {
     }
 
     /// The partitions that changed since the last checkpoint; all, once that is in many files.
-    pub fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        let all = files >= FILES_MAX;
+    pub fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
         let mut saved: Vec<(&StoredRow, i64, i64)> = Vec::new();
-        for kept in self.partitions.values().filter(|k| all || k.unsaved) {
+        for kept in self.partitions.values().filter(|k| whole || k.unsaved) {
             saved.extend(kept.best.iter().map(|r| (r, 1, kept.newest)));
             saved.extend(kept.rest.iter().map(|(r, count)| (r, *count as i64, kept.newest)));
-            if kept.best.is_empty() && !all {
+            if kept.best.is_empty() && !whole {
                 saved.extend(kept.last.iter().map(|r| (r, 0, kept.newest)));
             }
         }
-        if saved.is_empty() && !all {
+        if saved.is_empty() && !whole {
             return Ok(StateChange::None);
         }
         let batch = self.state(&saved)?;
         self.partitions.values_mut().for_each(|k| k.unsaved = false);
         self.remove_where(|k| k.best.is_empty())?;
-        Ok(match all {
+        Ok(match whole {
             true => StateChange::Replace(vec![batch]),
             false => StateChange::Append { batches: vec![batch], needed_until: i64::MAX },
         })

@@ -20,9 +20,6 @@ use super::StateChange;
 use super::columns::{Column, column};
 use crate::error::{Error, Result};
 
-/// A state in more files than this is written anew as one.
-const FILES_MAX: usize = 32;
-
 /// Names the part of an operator's state that a state file holds, in the metadata of its schema.
 const PART: &str = "part";
 
@@ -210,19 +207,19 @@ impl KeyedState {
     }
 
     /// What changed in the parts of an operator's state since the last call, for a checkpoint.
-    pub fn snapshot<'a>(parts: impl IntoIterator<Item = &'a mut Self>, files: usize) -> Result<StateChange> {
+    pub fn snapshot<'a>(parts: impl IntoIterator<Item = &'a mut Self>, whole: bool) -> Result<StateChange> {
         let mut batches = Vec::new();
         for part in parts {
             let changed = std::mem::take(&mut part.changed);
             for row in &changed {
                 part.is_changed.iter_mut().skip(*row as usize).take(1).for_each(|c| *c = false);
             }
-            let rows = if files >= FILES_MAX { (0..part.len as u32).collect() } else { changed };
+            let rows = if whole { (0..part.len as u32).collect() } else { changed };
             if !rows.is_empty() {
                 batches.push(part.batch(&rows)?);
             }
         }
-        Ok(match (files >= FILES_MAX, batches.is_empty()) {
+        Ok(match (whole, batches.is_empty()) {
             (true, _) => StateChange::Replace(batches),
             (false, true) => StateChange::None,
             (false, false) => StateChange::Append { batches, needed_until: i64::MAX },

@@ -54,7 +54,7 @@ impl Operator for Counting {
         Ok(())
     }
 
-    fn snapshot(&mut self, _files: usize) -> Result<StateChange> {
+    fn snapshot(&mut self, _whole: bool) -> Result<StateChange> {
         let schema = Schema::new(vec![Field::new("rows_seen", DataType::Int64, false)]);
         let seen = Int64Array::from(vec![self.seen as i64]);
         Ok(StateChange::Replace(vec![RecordBatch::try_new(Arc::new(schema), vec![Arc::new(seen)])?]))

@@ -26,9 +26,6 @@ use crate::time::{WATERMARK_MIN, Watermark};
 /// A slice whose deltas are more than this is folded into one.
 const DELTAS_MAX: usize = 16;
 
-/// A state in more files than this is written anew as one.
-const FILES_MAX: usize = 32;
-
 /// Windows are evaluated together until their groups are this many.
 const GROUPS_PER_EMIT: usize = 64 * 1024;
 
@@ -387,10 +384,10 @@ impl Operator for Merge {
         Ok(())
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
         let (windows, watermark) = (self.windows, self.watermark);
         let unsaved = std::mem::take(&mut self.unsaved);
-        if files >= FILES_MAX {
+        if whole {
             let all = self.slices.iter().flat_map(|(key, deltas)| deltas.iter().map(|d| (*key, d)));
             return Ok(StateChange::Replace(all.map(|(key, d)| tag(key, d)).collect::<Result<_>>()?));
         }

@@ -8,6 +8,7 @@ pub mod assign;
 pub mod changelog;
 pub mod columns;
 pub mod distinct;
+pub mod early_session;
 pub mod emit_every;
 pub mod expiry;
 pub mod failing;
@@ -61,6 +62,9 @@ pub struct Output {
     /// Whether `on_watermark` has more to give: it is called again, with the same watermark, when this has been handed on.
     pub more: bool,
 }
+
+/// A state in so many files is written anew as one. Every restart reads them all; each is a name in every manifest.
+pub const FILES_MAX: usize = 32;
 
 /// What changed in an operator's state since the last checkpoint.
 #[derive(Debug)]
@@ -122,8 +126,9 @@ pub trait Operator: Send {
         Err(Error::Corrupt("there is spilled state for an operator that spills none".into()))
     }
 
-    /// What changed since the last call; called after `on_barrier`. `files` is the number of files the state is in.
-    fn snapshot(&mut self, _files: usize) -> Result<StateChange> {
+    /// What changed since the last call; called after `on_barrier`. `whole`: the state is in so many files that all of it is
+    /// to be written anew, as a [`StateChange::Replace`] where it comes in appended files.
+    fn snapshot(&mut self, _whole: bool) -> Result<StateChange> {
         Ok(StateChange::None)
     }
 

@@ -13,15 +13,12 @@ use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 
 use super::over_functions::{Function, Sorted, sorted_once};
 use super::over_history::{Histories, Reach};
-use super::spec::{Properties, Spec};
+use super::spec::{Properties, Spec, Warning};
 use super::window::show_duration;
 use super::{Operator, Output, StateChange};
 use crate::error::{Error, Result};
 use crate::message::{LateRows, Rows};
 use crate::time::{WATERMARK_MAX, WATERMARK_MIN, Watermark};
-
-/// A state in more files than this is written anew as one.
-const FILES_MAX: usize = 32;
 
 /// With a limit, waiting rows are thinned out whenever they have doubled, but not below this many.
 const THIN_OUT_MIN: usize = 16 * 1024;
@@ -90,10 +87,9 @@ impl Spec for Over {
         }
     }
 
-    fn warning(&self) -> Option<String> {
-        matches!(self.fin, Final::Order { ttl, .. } if ttl <= 0).then(|| {
-            "the state of OVER grows with every new partition; SET updating_ttl = INTERVAL '1 day' bounds it".into()
-        })
+    fn warning(&self) -> Option<Warning> {
+        let grows = matches!(self.fin, Final::Order { ttl, .. } if ttl <= 0);
+        grows.then(|| Warning::without_ttl("the state of OVER grows with every new partition"))
     }
 
     fn has_late_rows(&self) -> bool {
@@ -258,11 +254,10 @@ impl Operator for Waiting {
         Ok(watermark)
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        let all = files >= FILES_MAX;
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
         let unsaved = std::mem::take(&mut self.unsaved);
         let watermark = self.watermark;
-        let rows: Vec<&Rows> = match all {
+        let rows: Vec<&Rows> = match whole {
             true => self.rows.iter().map(|w| &w.rows).collect(),
             // What came and went between two checkpoints is not written.
             false => unsaved.iter().filter(|r| r.time.values().iter().any(|t| *t >= watermark)).collect(),
@@ -270,7 +265,7 @@ impl Operator for Waiting {
         let last = rows.iter().flat_map(|r| r.time.values()).max().copied();
         let mut batches = rows.into_iter().map(tag).collect::<Result<Vec<_>>>()?;
         let histories = match &mut self.histories {
-            Some(histories) => histories.snapshot(all)?,
+            Some(histories) => histories.snapshot(whole)?,
             None => None,
         };
         let needed_until = match &histories {
@@ -278,7 +273,7 @@ impl Operator for Waiting {
             None => last.unwrap_or(i64::MIN).saturating_add(1),
         };
         batches.extend(histories);
-        Ok(match (all, batches.is_empty()) {
+        Ok(match (whole, batches.is_empty()) {
             (true, _) => StateChange::Replace(batches),
             (false, true) => StateChange::None,
             (false, false) => StateChange::Append { batches, needed_until },
@@ -288,7 +283,7 @@ impl Operator for Waiting {
     fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
         self.watermark = watermark;
         for batch in state {
-            if batch.schema().fields().first().is_some_and(|f| f.name() == WAITING) {
+            if is_waiting(&batch) {
                 let rows = untag(&batch, &self.spec.input)?;
                 let waits: BooleanArray = rows.time.values().iter().map(|t| Some(*t >= watermark)).collect();
                 self.wait(rows.filter(&waits)?);
@@ -318,6 +313,11 @@ pub(super) fn tag(rows: &Rows) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = vec![Arc::new(rows.time.clone())];
     columns.extend(rows.batch.columns().iter().cloned());
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// Whether a batch is one of [`tag`].
+pub(super) fn is_waiting(batch: &RecordBatch) -> bool {
+    batch.schema_ref().fields().first().is_some_and(|f| f.name() == WAITING)
 }
 
 /// Takes back what [`tag`] gave.

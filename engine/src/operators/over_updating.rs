@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::kept_rows::{Change, Keeping, KeptRows, Results, Running};
 use super::over_functions::Function;
-use super::spec::{Properties, Spec};
+use super::spec::{Properties, Spec, Warning};
 use super::stored_rows::{StoredRow, byte_rows, plain_fields};
 use super::window::show_duration;
 use super::{Operator, Output};
@@ -47,12 +47,12 @@ impl Spec for OverUpdating {
         }
     }
 
-    fn warning(&self) -> Option<String> {
-        Some(
+    fn warning(&self) -> Option<Warning> {
+        Some(Warning::new(
             "an OVER without a window in PARTITION BY and without ORDER BY the event time keeps all rows of a partition and \
-             computes it anew at every change; order it by the event time, or keep the first rows by row_number() <= n"
-                .into(),
-        )
+             computes it anew at every change",
+            "order it by the event time, or keep the first rows by row_number() <= n",
+        ))
     }
 
     fn properties(&self, _inputs: &[Properties]) -> Properties {

@@ -233,6 +233,19 @@ impl Session {
         self.put_back(&keys, &slots, &states, kept)
     }
 
+    /// What the sessions that have ended at `watermark` held, which go, and what the open ones hold, which stay.
+    pub(super) fn results(&mut self, watermark: Watermark) -> Result<(Vec<Rows>, Vec<Rows>)> {
+        let (mut ended, mut open) = (Output::default(), Output::default());
+        self.sweep(watermark, &mut ended)?;
+        if !self.open.slots.is_empty() {
+            let Drained { keys, slots, states } = self.drain()?;
+            let all: Vec<u32> = (0..slots.len() as u32).collect();
+            self.emit(&keys, &slots, &states, all.clone(), &mut open)?;
+            self.put_back(&keys, &slots, &states, all)?;
+        }
+        Ok((ended.batches, open.batches))
+    }
+
     fn emit(
         &self,
         keys: &[ArrayRef],
@@ -367,7 +380,7 @@ impl Operator for Session {
         self.sweep(self.received, out)
     }
 
-    fn snapshot(&mut self, _files: usize) -> Result<StateChange> {
+    fn snapshot(&mut self, _whole: bool) -> Result<StateChange> {
         // Without a session some accumulators have no state to give, not even its columns.
         if self.open.slots.is_empty() {
             return Ok(StateChange::Replace(Vec::new()));

@@ -18,9 +18,6 @@ use crate::error::{Error, Result};
 use crate::message::Rows;
 use crate::time::{WATERMARK_MAX, WATERMARK_MIN, Watermark};
 
-/// A state in more files than this is written anew as one.
-const FILES_MAX: usize = 32;
-
 /// With a limit, rows are thinned out whenever they have doubled, but not below this many.
 const THIN_OUT_MIN: usize = 16 * 1024;
 
@@ -124,9 +121,9 @@ impl Operator for Growing {
         Ok(watermark)
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
         // Thinned-out rows are among those of earlier files: they replace them.
-        let all = files >= FILES_MAX || self.saved == 0;
+        let all = whole || self.saved == 0;
         let batches = self.rows.iter().skip(if all { 0 } else { self.saved }).map(tag).collect::<Result<Vec<_>>>()?;
         self.saved = self.rows.len();
         Ok(match (all, batches.is_empty()) {
@@ -179,7 +176,7 @@ impl Operator for Changing {
         Ok(watermark)
     }
 
-    fn snapshot(&mut self, _files: usize) -> Result<StateChange> {
+    fn snapshot(&mut self, _whole: bool) -> Result<StateChange> {
         let (columns, time) = self.codec.decode(self.rows.keys())?;
         let rows = Rows::new(RecordBatch::try_new(self.sort.schema.clone(), columns)?, time);
         let tagged = tag(&rows)?;

@@ -28,6 +28,27 @@ pub struct Properties {
     pub updating: bool,
 }
 
+/// What a query may cost though it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What grows, and why.
+    pub message: String,
+    /// What to write instead: then the warning goes away.
+    pub fix: String,
+}
+
+impl Warning {
+    /// From two texts.
+    pub fn new(message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { message: message.into(), fix: fix.into() }
+    }
+
+    /// Of state that `SET updating_ttl` bounds, but it is not set.
+    pub fn without_ttl(message: impl Into<String>) -> Self {
+        Self::new(message, "SET updating_ttl = INTERVAL '1 day' before the query")
+    }
+}
+
 /// A planned operator. Cheap to keep; every thread that runs it builds its own.
 pub trait Spec: Debug + Send + Sync {
     /// The output columns.
@@ -62,7 +83,7 @@ pub trait Spec: Debug + Send + Sync {
     }
 
     /// Why its state may grow for ever, if it may.
-    fn warning(&self) -> Option<String> {
+    fn warning(&self) -> Option<Warning> {
         None
     }
 

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::kept_rows::{Change, Keeping, KeptRows, Results, Running};
-use super::spec::{Properties, Spec};
+use super::spec::{Properties, Spec, Warning};
 use super::stored_rows::StoredRow;
 use super::window::show_duration;
 use super::{Operator, Output};
@@ -49,10 +49,9 @@ impl Spec for TopN {
         }
     }
 
-    fn warning(&self) -> Option<String> {
-        (self.keeping.ttl <= 0).then(|| {
-            "the state of row_number() grows with every new partition; SET updating_ttl = INTERVAL '1 day' bounds it".into()
-        })
+    fn warning(&self) -> Option<Warning> {
+        let grows = self.keeping.ttl <= 0;
+        grows.then(|| Warning::without_ttl("the state of row_number() grows with every new partition"))
     }
 
     fn properties(&self, _inputs: &[Properties]) -> Properties {

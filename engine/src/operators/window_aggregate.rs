@@ -134,8 +134,8 @@ impl Operator for InOrder {
         self.merge.restore_spilled(state, watermark)
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        self.merge.snapshot(files)
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
+        self.merge.snapshot(whole)
     }
 
     fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
@@ -158,6 +158,12 @@ pub struct SessionAggregate {
     pub window_at: usize,
     /// The columns.
     pub schema: SchemaRef,
+}
+
+impl SessionAggregate {
+    pub(super) fn running(&self) -> Result<Session> {
+        Session::new(self.aggregation.clone(), self.gap, self.schema.clone(), self.window_at)
+    }
 }
 
 impl Spec for SessionAggregate {
@@ -187,6 +193,6 @@ impl Spec for SessionAggregate {
     }
 
     fn build(&self) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(Session::new(self.aggregation.clone(), self.gap, self.schema.clone(), self.window_at)?))
+        Ok(Box::new(self.running()?))
     }
 }

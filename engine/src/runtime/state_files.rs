@@ -13,9 +13,9 @@ use super::Result;
 use crate::checkpoint::{Checkpoints, StageState, StateFile};
 use crate::error::Error;
 use crate::fs::DiskFs;
-use crate::operators::StateChange;
 use crate::operators::graph::Graph;
 use crate::operators::spill::{Spill, Spilled};
+use crate::operators::{FILES_MAX, StateChange};
 use crate::planted::{self, Bug};
 use crate::time::SystemClock;
 
@@ -78,7 +78,7 @@ impl StateFiles {
             let watermarks = graph.watermarks(at);
             let held = &mut stage.held;
             held.retain(|f| f.needed_until > watermarks.watermark && !planted::is(Bug::StateForgotten));
-            let (batches, needed_until) = match graph.snapshot(at, held.len())? {
+            let (batches, needed_until) = match graph.snapshot(at, held.len() >= FILES_MAX)? {
                 StateChange::None => (Vec::new(), i64::MAX),
                 StateChange::Append { batches, needed_until } => (batches, needed_until),
                 StateChange::Replace(batches) => {

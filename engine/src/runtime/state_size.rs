@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 use super::lower::Blueprints;
 use crate::message::{Message, Rows};
 use crate::operators::graph::{Exit, Graph, Next};
+use crate::operators::{FILES_MAX, StateChange};
 use crate::sql::program::Program;
 use crate::time::SECOND;
 
@@ -104,5 +105,33 @@ fn an_hour_of_new_keys_takes_the_memory_of_some_minutes() {
             "{query}: {early} bytes in the first five minutes, {late} in the rest of an hour"
         );
         assert!(late < 8 << 20, "{query}: {late} bytes for a minute or two of {ROWS_A_SECOND} keys a second");
+    }
+}
+
+#[test]
+fn a_checkpoint_every_second_leaves_few_files() {
+    const WINDOWS: &str =
+        "SELECT a.n, b.n AS m FROM (SELECT tumble(INTERVAL '1 hour') AS w, k, count(*) AS n FROM t GROUP BY 1, 2) a
+        JOIN (SELECT tumble(INTERVAL '1 hour') AS w, k, count(*) AS n FROM u GROUP BY 1, 2) b ON a.k = b.k";
+    for query in
+        QUERIES.into_iter().chain([WINDOWS, "SELECT t.k, u.v FROM t JOIN u FOR SYSTEM_TIME AS OF t.ts ON t.k = u.k"])
+    {
+        let mut running = Running::of(query);
+        let mut files = vec![0; running.last.len()];
+        for second in 0..150 {
+            running.push(&Message::Batch(rows(second)));
+            running.push(&Message::Watermark(second * SECOND));
+            running.last.barrier(&mut Vec::new()).unwrap();
+            for (stage, files) in files.iter_mut().enumerate() {
+                let parts = |batches: &[RecordBatch]| batches.chunk_by(|a, b| a.schema() == b.schema()).count();
+                match running.last.snapshot(stage, *files >= FILES_MAX).unwrap() {
+                    StateChange::None => {}
+                    StateChange::Append { batches, .. } => *files += parts(&batches),
+                    StateChange::Replace(batches) => *files = parts(&batches),
+                }
+                // One checkpoint may add a file for each part of a state.
+                assert!(*files < FILES_MAX + 8, "{query}: {files} files after {second} checkpoints");
+            }
+        }
     }
 }

@@ -10,9 +10,9 @@ use datafusion::sql::sqlparser::ast;
 
 use super::column_type::{arrow_type, sql_type, unsupported_type};
 use super::functions::Functions;
-use super::memory_table;
-use super::parse::{Column, CreateTable, Place, Source, fold, place_of, place_of_name};
+use super::parse::{Column, CreateTable, Place, Source, fold, place_of_name};
 use super::planner::Planner;
+use super::{memory_table, partition};
 use crate::connectors::Connector;
 use crate::connectors::metadata::Metadata;
 use crate::connectors::options::{OptionValue, Options};
@@ -57,6 +57,8 @@ pub struct Table {
     pub role: Role,
     /// The columns that are PRIMARY KEY.
     pub primary_key: Vec<usize>,
+    /// The columns that a table of the lake is partitioned by after the day.
+    pub partition: Vec<String>,
 }
 
 /// How a lookup table is kept in memory.
@@ -134,7 +136,21 @@ impl Catalog {
     /// `SET name = value`.
     pub fn set(&mut self, name: &str, value: OptionValue) -> Result<()> {
         if name != "updating_ttl" {
-            return Err(Error::sql(format!("invalid option '{name}'; supported options are 'updating_ttl'")));
+            let ends = |words: &[&str]| words.iter().any(|w| name.ends_with(w));
+            let fix = match name {
+                _ if ends(&["state.ttl"]) => "write SET updating_ttl = INTERVAL '1 day'",
+                _ if ends(&["parallelism", "parallelism.default"]) => "run it with -p N",
+                _ if ends(&["checkpointing.interval", "barrier_interval_ms", "checkpoint_frequency"]) => {
+                    "run it with --checkpoint-interval 10s"
+                }
+                _ if ends(&["idle-timeout"]) => "write 'idle_timeout' = INTERVAL '5 minutes' in the WITH of the table",
+                _ => "leave it out",
+            };
+            return Err(Error::Query(SqlError {
+                message: format!("invalid option '{name}'; supported options are 'updating_ttl'"),
+                fix: Some(fix.into()),
+                ..SqlError::default()
+            }));
         }
         self.updating_ttl = match value {
             OptionValue::Duration(ttl) if ttl >= 0 => UpdatingTtl(ttl),
@@ -192,8 +208,10 @@ impl Catalog {
         let lookup = lookup(&mut options)?;
         let role = role(&mut options)?;
         let connector = Connector::from_options(&name, &mut options)?;
+        let in_lake = matches!(connector, Connector::Lake);
+        let fields = if in_lake { options.list("partitioning.fields")? } else { None };
         options.finish(connector.name())?;
-        refuse_partitions(source, place, &connector, &partitioned_by)?;
+        let partition = partition::columns(source, place, &connector, &partitioned_by, fields)?;
         if changelog {
             let time = event_time_field.is_some() || watermark_field.is_some() || watermark.is_some();
             refuse_in_changes(source, place, lookup.is_some(), time, &written_columns)?;
@@ -227,6 +245,7 @@ impl Catalog {
             lookup,
             role,
             primary_key,
+            partition,
         };
         if changelog && !table.schema.fields().is_empty() {
             table.arriving = envelope(&table.schema);
@@ -277,21 +296,6 @@ fn refuse_in_changes(source: Source<'_>, place: Place, lookup: bool, time: bool,
         return Err(source.error(Some(place), "a lookup table cannot have format = 'debezium_json'", Some(fix.into())));
     }
     Ok(())
-}
-
-/// Tables of the lake are partitioned by the day of the event time; `PARTITIONED BY (day(column))` may say so.
-fn refuse_partitions(source: Source<'_>, place: Place, connector: &Connector, by: &[ast::Expr]) -> Result<()> {
-    let is_day = |e: &ast::Expr| matches!(e, ast::Expr::Function(f) if f.name.to_string().eq_ignore_ascii_case("day"));
-    match by {
-        [] => Ok(()),
-        [one] if is_day(one) && matches!(connector, Connector::Lake) => Ok(()),
-        [first, ..] => {
-            let message = format!("a table with connector '{}' cannot be partitioned by {first}", connector.name());
-            let fix =
-                "drop PARTITIONED BY: tables with connector = 'lake' are partitioned by the day of the event time";
-            Err(source.error(place_of(first).or(Some(place)), message, Some(fix.into())))
-        }
-    }
 }
 
 /// What `type = 'lookup'` has with it.

@@ -24,8 +24,10 @@ pub fn arrow_type(sql: &Sql) -> Option<DataType> {
         Sql::BigIntUnsigned(_) => DataType::UInt64,
         Sql::Float(_) | Sql::Real | Sql::Float4 => DataType::Float32,
         Sql::Double(_) | Sql::DoublePrecision | Sql::Float8 | Sql::Float64 => DataType::Float64,
-        Sql::Text | Sql::String(_) | Sql::Varchar(_) | Sql::Char(_) | Sql::CharVarying(_) | Sql::JSON => DataType::Utf8,
-        Sql::Bytea | Sql::Binary(_) | Sql::Varbinary(_) | Sql::Blob(_) => DataType::Binary,
+        Sql::Text | Sql::String(_) | Sql::Varchar(_) | Sql::Char(_) | Sql::CharVarying(_) | Sql::JSON | Sql::JSONB => {
+            DataType::Utf8
+        }
+        Sql::Bytea | Sql::Bytes(_) | Sql::Binary(_) | Sql::Varbinary(_) | Sql::Blob(_) => DataType::Binary,
         Sql::Date => DataType::Date32,
         Sql::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => DataType::Time64(TimeUnit::Nanosecond),
         Sql::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone)
@@ -59,6 +61,11 @@ pub fn unsupported_type(source: Source<'_>, place: Option<Place>, found: &Sql, o
         let fix = "write TIMESTAMP: every time is in UTC, and RFC 3339 texts with an offset are converted";
         let message = format!("timestamps with time zone are not supported ('{found}' of {of})");
         return source.error(place, message, Some(fix.into()));
+    }
+    let custom = |words: &[&str]| matches!(found, Sql::Custom(name, _) if words.contains(&name.to_string().to_uppercase().as_str()));
+    if custom(&["TIMESTAMP_LTZ", "TIMESTAMPLTZ"]) {
+        let fix = "write TIMESTAMP: every time is in UTC, and RFC 3339 texts with an offset are converted";
+        return source.error(place, format!("unsupported SQL type '{found}' of {of}"), Some(fix.into()));
     }
     let fix = "use BOOLEAN, an integer or float type, DECIMAL(p, s) with p up to 38, TEXT, JSON, BYTEA, DATE, TIME, \
                TIMESTAMP, INTERVAL, STRUCT<...> or TYPE[]";

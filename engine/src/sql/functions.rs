@@ -170,6 +170,11 @@ impl ScalarUDFImpl for WindowFunction {
     }
 
     fn return_type(&self, arguments: &[DataType]) -> DfResult<DataType> {
+        // `tumble(ts, width)`, as Flink writes it: the planner looks whether `ts` is the event time.
+        let arguments = match arguments {
+            [DataType::Timestamp(..), rest @ ..] => rest,
+            all => all,
+        };
         let intervals = arguments.iter().all(|a| matches!(a, DataType::Interval(_) | DataType::Duration(_)));
         let offset = usize::from(self.name != "session");
         if !intervals || !(self.arguments..=self.arguments + offset).contains(&arguments.len()) {

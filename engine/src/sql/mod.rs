@@ -8,6 +8,7 @@ pub mod functions;
 mod json;
 mod memory_table;
 pub mod parse;
+mod partition;
 pub mod percentile_disc;
 pub mod plan;
 pub mod planner;

@@ -6,6 +6,7 @@
 mod create_function;
 mod create_table;
 mod dialect;
+mod elsewhere;
 
 use datafusion::sql::sqlparser::ast::{self, Expr, Ident, Query, Spanned};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -93,6 +94,8 @@ pub enum Statement {
         name: String,
         /// What it stands for.
         query: Box<Query>,
+        /// `MATERIALIZED`: its rows are kept as a table, too.
+        materialized: bool,
     },
     /// `INSERT INTO table [(columns)] query`
     Insert {
@@ -177,12 +180,16 @@ impl Column {
     }
 }
 
-/// Reads all statements of a text.
-pub fn parse(source: Source<'_>) -> Result<Vec<Placed>> {
+/// Reads all statements of a text; after one that cannot be read it goes on behind the next semicolon.
+pub fn parse(source: Source<'_>) -> Vec<Result<Placed>> {
     let dialect = PipelineDialect;
-    let mut tokens = Tokenizer::new(&dialect, source.text)
-        .tokenize_with_location()
-        .map_err(|e| source.error(Some((e.location.line, e.location.column)), lower_first(&e.message), None))?;
+    let mut tokens = match Tokenizer::new(&dialect, source.text).tokenize_with_location() {
+        Ok(tokens) => tokens,
+        Err(e) => {
+            let place = (e.location.line, e.location.column);
+            return vec![Err(source.error(Some(place), lower_first(&e.message), None))];
+        }
+    };
     // This dialect reads `?` as a parameter; a pipeline has none, so it is the JSON operator.
     for token in tokens.iter_mut().filter(|t| t.token == Token::Placeholder("?".into())) {
         token.token = Token::Question;
@@ -195,21 +202,26 @@ pub fn parse(source: Source<'_>) -> Result<Vec<Placed>> {
         while parser.consume_token(&Token::SemiColon) {}
         let first = parser.peek_token();
         if first.token == Token::EOF {
-            return Ok(statements);
+            return statements;
         }
         let place = place(&first);
-        let statement = statement(source, &mut parser, place)?;
-        let next = parser.peek_token();
-        if !matches!(next.token, Token::SemiColon | Token::EOF) {
-            let message = format!("expected the end of the statement, found {}", next.token);
-            return Err(source.error(
-                Some(self::place(&next)),
-                message,
-                Some("end each statement with a semicolon".into()),
-            ));
+        let read = one(source, &mut parser, place).map_err(|e| elsewhere::advise(source, place, e));
+        statements.push(read.map(|statement| Placed { statement, place }));
+        while !matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF) {
+            parser.advance_token();
         }
-        statements.push(Placed { statement, place });
     }
+}
+
+/// A statement and nothing after it.
+fn one(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Result<Statement> {
+    let statement = statement(source, parser, place)?;
+    let next = parser.peek_token();
+    if matches!(next.token, Token::SemiColon | Token::EOF) {
+        return Ok(statement);
+    }
+    let message = format!("expected the end of the statement, found {}", next.token);
+    Err(source.error(Some(self::place(&next)), message, None))
 }
 
 fn place(token: &TokenWithSpan) -> Place {
@@ -229,7 +241,6 @@ pub fn place_of_name(name: &Ident) -> Option<Place> {
 }
 
 fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Result<Statement> {
-    let parsed = |r: Result<Statement, ParserError>| r.map_err(|e| source.parser_error(e));
     if parser.parse_keywords(&[Keyword::CREATE, Keyword::TABLE]) {
         return create_table::parse(source, parser);
     }
@@ -246,12 +257,26 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
         }
         return Ok(statement);
     }
-    if parser.parse_keywords(&[Keyword::CREATE, Keyword::VIEW]) {
-        return parsed((|| {
+    let materialized = parser.parse_keywords(&[Keyword::CREATE, Keyword::MATERIALIZED, Keyword::VIEW]);
+    if materialized
+        || parser.parse_keywords(&[Keyword::CREATE, Keyword::VIEW])
+        || parser.parse_keywords(&[Keyword::CREATE, Keyword::TEMPORARY, Keyword::VIEW])
+    {
+        let view = (|| {
+            let _optional = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
             let name = name_of(&parser.parse_object_name(false)?);
             parser.expect_keyword(Keyword::AS)?;
-            Ok(Statement::CreateView { name, query: parser.parse_query()? })
-        })());
+            Ok(Statement::CreateView { name, query: parser.parse_query()?, materialized })
+        })();
+        let view = view.map_err(|e| source.parser_error(e))?;
+        let next = parser.peek_token();
+        return match emit(source, parser)? {
+            None => Ok(view),
+            Some(_) => {
+                let fix = "write it in the INSERT INTO ... SELECT that reads the view".to_string();
+                Err(source.error(Some(self::place(&next)), "EMIT EVERY in a view", Some(fix)))
+            }
+        };
     }
     if parser.peek_keyword(Keyword::INSERT) {
         let ast::Statement::Insert(insert) = parser.parse_statement().map_err(|e| source.parser_error(e))? else {
@@ -273,17 +298,8 @@ fn statement(source: Source<'_>, parser: &mut Parser<'_>, place: Place) -> Resul
         let query = parser.parse_query().map_err(|e| source.parser_error(e))?;
         return Ok(Statement::Query { query, emit_every: emit(source, parser)? });
     }
-    let found = parser.peek_token();
-    let fix = match parser.peek_one_of_keywords(&[Keyword::EXPLAIN, Keyword::ANALYZE, Keyword::DESCRIBE]) {
-        Some(_) => "run `millstream explain FILE.sql` for columns, operators and state",
-        None => "write CREATE TABLE, CREATE VIEW, CREATE FUNCTION, SET, INSERT INTO ... SELECT, or SELECT",
-    };
-    let fix = fix.to_string();
-    Err(source.error(
-        Some(place),
-        format!("{} is not supported in a pipeline", found.token.to_string().to_uppercase()),
-        Some(fix),
-    ))
+    let (found, fix) = elsewhere::statement(parser);
+    Err(source.error(Some(place), format!("{found} is not supported in a pipeline"), Some(fix.into())))
 }
 
 /// `EMIT ON WINDOW CLOSE`, which is what happens without it, or `EMIT EVERY INTERVAL '...'`.
@@ -305,7 +321,15 @@ fn emit(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Option<i64>> {
             return Ok(Some(every));
         }
     }
-    let fix = "write EMIT ON WINDOW CLOSE, or EMIT EVERY INTERVAL '10 seconds'".to_string();
+    let fix = match words.first() {
+        Some(word) if is_word(word, "changes") => {
+            "leave EMIT CHANGES out: a query without a window gives its changes".into()
+        }
+        Some(word) if is_word(word, "final") => {
+            "write EMIT ON WINDOW CLOSE, or leave it out: a window comes when it closes".into()
+        }
+        _ => "write EMIT ON WINDOW CLOSE, or EMIT EVERY INTERVAL '10 seconds'".to_string(),
+    };
     Err(source.error(Some(place(&next)), "EMIT says neither when a window closes nor a positive interval", Some(fix)))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 use crate::operators::join::lookup::Lookup;
-use crate::operators::spec::{Properties, Spec};
+use crate::operators::spec::{Properties, Spec, Warning};
 
 /// One operator and its inputs.
 #[derive(Debug, Clone)]
@@ -107,8 +107,8 @@ impl Plan {
     }
 
     /// Why the state of some operator may grow for ever.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.inputs().iter().flat_map(Self::warnings).collect();
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut all: Vec<Warning> = self.inputs().iter().flat_map(Self::warnings).collect();
         if let Self::Operator { spec, .. } = self {
             all.extend(spec.warning());
         }

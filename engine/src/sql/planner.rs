@@ -5,10 +5,10 @@ mod aggregate;
 mod as_of;
 mod distinct_on;
 mod early;
+mod exists;
 mod interval;
 mod join;
 mod lookup;
-mod not_in;
 mod optimize;
 mod output;
 mod over;
@@ -16,8 +16,11 @@ mod provider;
 mod refuse;
 mod row_time;
 mod sort;
+mod spelling;
+mod subquery;
 mod time_column;
 mod unnest;
+mod unnest_from;
 mod updating;
 mod window_table;
 mod windows;
@@ -76,8 +79,10 @@ impl<'a> Planner<'a> {
     /// A view's logical plan.
     pub fn view(&self, mut query: Query) -> Result<LogicalPlan> {
         let place = place_of(&query);
-        as_of::mark(&mut query).map_err(|e| self.source.locate(e, place))?;
+        let spelled = spelling::here(self.source, &mut query).and_then(|()| as_of::mark(&mut query));
+        spelled.map_err(|e| self.source.locate(e, place))?;
         let plan = self.to_rel().sql_statement_to_plan(ast::Statement::Query(Box::new(query)));
+        let plan = plan.and_then(unnest_from::over_its_rows);
         plan.and_then(|plan| row_time::resolve(self.provider.catalog, plan)).map_err(|e| self.error(e, place))
     }
 
@@ -140,8 +145,14 @@ impl<'a> Planner<'a> {
     }
 
     /// An expression over some columns, coerced and simplified.
-    pub fn over_columns(&self, schema: &SchemaRef, e: ast::Expr, place: Option<Place>) -> Result<(Expr, DFSchemaRef)> {
+    pub fn over_columns(
+        &self,
+        schema: &SchemaRef,
+        mut e: ast::Expr,
+        place: Option<Place>,
+    ) -> Result<(Expr, DFSchemaRef)> {
         let place = place_of(&e).or(place);
+        spelling::here(self.source, &mut e).map_err(|e| self.source.locate(e, place))?;
         let plan = (|| {
             let source: Arc<dyn TableSource> = Arc::new(StreamTable { schema: schema.clone(), view: None });
             let scan = LogicalPlanBuilder::scan("t", source, None)?.build()?;

@@ -21,7 +21,7 @@ pub fn tell(e: &DataFusionError) -> (String, Option<String>) {
 }
 
 /// Beginnings of messages that say too little, our words for them, and the fix.
-const SAY_MORE: [(&str, &str, &str); 6] = [
+const SAY_MORE: [(&str, &str, &str); 9] = [
     (
         "Unnest should be rewritten to LogicalPlan::Unnest",
         "unnest is only allowed in a SELECT list",
@@ -48,11 +48,89 @@ const SAY_MORE: [(&str, &str, &str); 6] = [
         "add ORDER BY with the keys and then the order in which the first row counts, such as ORDER BY key, ts DESC",
     ),
     (
+        "this subquery cannot be made a join",
+        "this subquery cannot be made a join with its row",
+        "let it be bound to its row by equalities in its WHERE, such as b.k = a.k, below no LIMIT, UNION or aggregate",
+    ),
+    (
+        "Correlated scalar subquery must be aggregated",
+        "a scalar subquery about its row may give many rows",
+        "aggregate it, such as (SELECT max(b.v) FROM b WHERE b.k = a.k), or write a LEFT JOIN",
+    ),
+    (
+        "Too many columns! The subquery should only return one column",
+        "IN compares one value with a subquery of one column",
+        "write EXISTS (SELECT 1 FROM b WHERE b.x = a.x AND b.y = a.y)",
+    ),
+    (
         "Physical plan does not support logical expression OuterReferenceColumn",
         "a subquery cannot use a column of the query around it here",
         "join the two on a key",
     ),
 ];
+
+/// Functions of other engines, and what is written here.
+const ELSEWHERE: [(&str, &str); 48] = [
+    (
+        "proctime",
+        "a table without WATERMARK FOR has the arrival as its event time; as a column it is METADATA FROM 'received_at'",
+    ),
+    ("current_watermark", "compare with row_time(), the event time of the row"),
+    ("to_timestamp_ltz", "write to_timestamp_millis(x) or to_timestamp_seconds(x)"),
+    ("window", "write tumble(INTERVAL '1 minute'), or hop(INTERVAL '10 seconds', INTERVAL '1 minute')"),
+    ("listagg", "write string_agg(x, ',')"),
+    ("group_concat", "write string_agg(x, ',')"),
+    ("collect", "write array_agg(x)"),
+    ("collect_list", "write array_agg(x)"),
+    ("collect_set", "write array_agg(DISTINCT x)"),
+    ("max_by", "write first_value(x ORDER BY y DESC)"),
+    ("arg_max", "write first_value(x ORDER BY y DESC)"),
+    ("min_by", "write first_value(x ORDER BY y)"),
+    ("arg_min", "write first_value(x ORDER BY y)"),
+    ("latest_by_offset", "write last_value(x)"),
+    ("earliest_by_offset", "write first_value(x)"),
+    ("first", "write first_value(x)"),
+    ("last", "write last_value(x)"),
+    ("approx_count_distinct", "write approx_distinct(x)"),
+    ("count_if", "write count(*) FILTER (WHERE condition)"),
+    ("countif", "write count(*) FILTER (WHERE condition)"),
+    ("sum_if", "write sum(x) FILTER (WHERE condition)"),
+    ("unix_timestamp", "write to_unixtime(ts)"),
+    ("date_format", "write to_char(ts, '%Y-%m-%d')"),
+    ("timestampdiff", "write date_part('epoch', b - a), in seconds"),
+    ("datediff", "write date_part('epoch', b - a) / 86400, in days"),
+    ("timestampadd", "write ts + INTERVAL '1 hour'"),
+    ("date_add", "write ts + INTERVAL '1 day'"),
+    ("date_sub", "write ts - INTERVAL '1 day'"),
+    ("year", "write date_part('year', ts)"),
+    ("month", "write date_part('month', ts)"),
+    ("hour", "write date_part('hour', ts)"),
+    ("dayofweek", "write date_part('dow', ts)"),
+    ("if", "write CASE WHEN condition THEN a ELSE b END"),
+    ("iff", "write CASE WHEN condition THEN a ELSE b END"),
+    ("isnull", "write x IS NULL, or coalesce(x, y)"),
+    ("split_index", "write split_part(text, '-', 1): places count from 1"),
+    ("regexp_extract", "write regexp_match(text, 'a(b)')[1]"),
+    ("parse_url", "write regexp_match(url, '^https?://([^/]+)')[1]"),
+    ("json_value", "write extract_json_string(text, '$.path'), or text ->> 'key'"),
+    ("json_query", "write get_first_json_object(text, '$.path'), or text -> 'key'"),
+    ("json_exists", "write text ? 'key'"),
+    ("jsonb_array_elements", "write unnest(json_get_array(text, 'key'))"),
+    ("json_array_elements", "write unnest(json_get_array(text, 'key'))"),
+    ("array_filter", "unnest the list in a query, then WHERE, then array_agg(item) by the key of the row"),
+    ("array_transform", "unnest the list in a query, then array_agg(...) by the key of the row"),
+    ("array_any_match", "write array_has(list, value), or EXISTS over the items that a query unnests"),
+    (
+        "array_first",
+        "write list[1], or unnest the list in a query, then WHERE, then first_value(item) by the key of the row",
+    ),
+    ("jsonb_extract_path_text", "write json_as_text(text, 'key', 'inner')"),
+];
+
+fn elsewhere(name: &str) -> Option<String> {
+    let name = name.trim_matches('\'');
+    ELSEWHERE.iter().find(|(known, _)| *known == name).map(|(_, fix)| (*fix).to_string())
+}
 
 /// Flink's functions for the bounds of a window, which here is a value with fields.
 fn bound_of_window(name: &str) -> Option<String> {
@@ -103,7 +181,9 @@ fn known(text: &str, help: Option<String>) -> Option<(String, Option<String>)> {
     if let Some(rest) = text.strip_prefix("Invalid function ") {
         let (name, guess) = rest.split_once('.').unwrap_or((rest, ""));
         let guess = guess.trim();
-        let fix = bound_of_window(name).or_else(|| (!guess.is_empty()).then(|| guess.replacen("Did", "did", 1)));
+        let fix = bound_of_window(name)
+            .or_else(|| elsewhere(name))
+            .or_else(|| (!guess.is_empty()).then(|| guess.replacen("Did", "did", 1)));
         return Some((format!("there is no function {name}"), fix));
     }
     for wrong in ["wrong number of arguments: ", "wrong types of arguments: "] {
@@ -118,6 +198,12 @@ fn known(text: &str, help: Option<String>) -> Option<(String, Option<String>)> {
         let candidates: Vec<String> = candidates.split_whitespace().map(sql_types).collect();
         let fix = format!("cast the arguments; there is {}", candidates.join(", "));
         return Some((format!("there is no function {}", sql_types(call)), Some(fix)));
+    }
+    if text.starts_with("Projections require unique expression names") {
+        let name = text.split('"').nth(1).unwrap_or_default();
+        let name = name.rsplit_once('.').filter(|_| !name.contains('(')).map_or(name, |(_, column)| column);
+        let fix = "name one of them: SELECT x AS a, ... AS b".to_string();
+        return Some((format!("two columns of the SELECT list have the same name, {name}"), Some(fix)));
     }
     if let Some((_, rest)) = text.split_once("column \"").filter(|_| text.contains("must appear in the GROUP BY")) {
         let (column, _) = rest.split_once('"')?;

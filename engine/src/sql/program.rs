@@ -12,7 +12,7 @@ use super::functions::Functions;
 use super::parse::{Placed, Source, Statement, parse};
 use super::plan::Plan;
 use super::planner::{Planner, cast_to, reorder};
-use super::{memory_table, user_function};
+use super::{memory_table, partition, user_function};
 use crate::connectors::Connector;
 use crate::error::{Error, Result, SqlError};
 use crate::operators::changelog::Changelog;
@@ -47,7 +47,8 @@ impl Program {
     pub fn execute(&mut self, text: &str, file: &str) -> Result<()> {
         let source = Source { text, file };
         self.catalog.updating_ttl = UpdatingTtl::default();
-        for Placed { statement, place } in parse(source)? {
+        for statement in parse(source) {
+            let Placed { statement, place } = statement?;
             self.statement(source, place, statement).map_err(|e| source.locate(e, Some(place)))?;
         }
         Ok(())
@@ -57,14 +58,13 @@ impl Program {
     pub fn check(&mut self, text: &str, file: &str) -> Vec<Error> {
         let source = Source { text, file };
         self.catalog.updating_ttl = UpdatingTtl::default();
-        let statements = match parse(source) {
-            Ok(statements) => statements,
-            Err(e) => return vec![e],
+        let check = |statement: Result<Placed>| match statement {
+            Ok(Placed { statement, place }) => {
+                self.statement(source, place, statement).map_err(|e| source.locate(e, Some(place))).err()
+            }
+            Err(e) => Some(e),
         };
-        let check = |Placed { statement, place }| {
-            self.statement(source, place, statement).map_err(|e| source.locate(e, Some(place))).err()
-        };
-        statements.into_iter().filter_map(check).collect()
+        parse(source).into_iter().filter_map(check).collect()
     }
 
     fn statement(&mut self, source: Source<'_>, place: (u64, u64), statement: Statement) -> Result<()> {
@@ -78,7 +78,10 @@ impl Program {
                     None => Ok(()),
                 }
             }
-            Statement::CreateView { name, query } => {
+            Statement::CreateView { name, query, materialized } => {
+                if materialized {
+                    self.materialize(source, place, &name, &query)?;
+                }
                 let view = Planner::new(source, &self.catalog, &self.functions).view(*query)?;
                 if self.catalog.has(&name) {
                     return Err(Error::sql(format!("'{name}' is declared twice")));
@@ -104,9 +107,20 @@ impl Program {
         }
     }
 
+    /// The rows of a view as a table of the lake: as changes, where they change.
+    fn materialize(&mut self, source: Source<'_>, place: (u64, u64), name: &str, query: &Query) -> Result<()> {
+        let plan = Planner::new(source, &self.catalog, &self.functions).query(query.clone(), None)?;
+        check_names(&plan.schema())?;
+        self.warn(source, place, &plan);
+        let plan = if plan.properties().updating { into_changelog(plan, Vec::new()) } else { plan };
+        let sink = inferred(name, Connector::Lake, plan.schema());
+        self.pipelines.insert(name.to_string(), Pipeline { sink, plan });
+        Ok(())
+    }
+
     /// Keeps what a plan warns of.
     fn warn(&mut self, source: Source<'_>, place: (u64, u64), plan: &Plan) {
-        let warnings = plan.warnings().into_iter().map(|warning| source.error(Some(place), warning, None));
+        let warnings = plan.warnings().into_iter().map(|w| source.error(Some(place), w.message, Some(w.fix)));
         self.warnings.extend(warnings.filter_map(|e| if let Error::Query(e) = e { Some(e) } else { None }));
     }
 
@@ -146,6 +160,7 @@ impl Program {
         let plan = changes(plan, &name, declared.as_ref())?;
         if let Some(table) = &declared {
             table.connector.check_columns(&name, &plan.schema())?;
+            partition::check(table, &plan.schema())?;
         }
         let sink = match declared {
             Some(table) => Table { schema: plan.schema(), ..table },
@@ -279,6 +294,7 @@ fn inferred(name: &str, connector: Connector, schema: SchemaRef) -> Table {
         role: Role::Either,
         metadata: Vec::new(),
         primary_key: Vec::new(),
+        partition: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{concat_batches, filter, is_not_null};
 use arrow::datatypes::{DataType, SchemaRef};
-use millstream::engine::{RunOptions, check, explain as explained, run_file};
+use millstream::engine::{RunOptions, check, explain as explained, run_file, warnings};
 
 use super::Problems;
 use super::cells::{column, expected, show};
@@ -236,11 +236,15 @@ pub fn side_by_side(header: &[String], left_name: &str, left: &Table, right_name
     shown.collect::<Vec<_>>().join("\n")
 }
 
-/// What is said of a script that cannot run: all errors of its SQL, else why the run failed.
+/// What is said of a script: all errors of its SQL, else what it warns of, else why the run failed.
 pub fn told(script: &Script) -> Result<String, String> {
     let errors = check(&script.sql, &script.name);
     if !errors.is_empty() {
         return Ok(errors.iter().map(|e| format!("{e}\n")).collect());
+    }
+    let warnings = warnings(&script.sql, &script.name);
+    if !warnings.is_empty() {
+        return Ok(warnings.iter().map(|w| format!("warning: {w}\n")).collect());
     }
     if script.steps.is_empty() && script.files.is_empty() {
         return match run_file(&script.sql, &script.name, &RunOptions::default()) {

@@ -61,24 +61,31 @@ struct Batch<'a> {
 impl Batch<'_> {
     async fn run(&mut self, sql: &str, tables_only: bool) -> Result<(), String> {
         let source = Source { text: sql, file: &self.script.name };
-        for placed in parse(source).map_err(|e| e.to_string())? {
-            match placed.statement {
+        for placed in parse(source) {
+            match placed.map_err(|e| e.to_string())?.statement {
                 Statement::CreateTable(table) => self.input(&table).await?,
                 Statement::CreateView { .. } | Statement::Insert { .. } if tables_only => {}
-                Statement::CreateView { name, query } => {
+                Statement::CreateView { name, query, materialized } => {
+                    if materialized {
+                        self.fill(&name, &query.to_string()).await?;
+                    }
                     let view = self.query(&query.to_string()).await?.into_view();
                     self.context.register_table(&name, view).map_err(|e| e.to_string())?;
                 }
                 Statement::Insert { table, query, .. } => {
-                    let frame = self.query(&query.to_string()).await?;
-                    let schema = Arc::new(frame.schema().as_arrow().clone());
-                    let rows = frame.collect().await.map_err(|e| e.to_string())?;
-                    self.insert(&table, schema, rows)?;
+                    self.fill(&table, &query.to_string()).await?;
                 }
                 Statement::Query { .. } | Statement::CreateFunction(_) | Statement::Set { .. } => {}
             }
         }
         Ok(())
+    }
+
+    async fn fill(&mut self, table: &str, query: &str) -> Result<(), String> {
+        let frame = self.query(query).await?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let rows = frame.collect().await.map_err(|e| e.to_string())?;
+        self.insert(table, schema, rows)
     }
 
     async fn query(&self, sql: &str) -> Result<DataFrame, String> {

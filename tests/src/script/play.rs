@@ -209,9 +209,11 @@ impl Player<'_> {
             }
         }
         self.engine()?.flush().await?;
+        // Columns that a table is partitioned by are not in its files.
+        let in_files = !self.script.sql.contains("PARTITIONED BY") && !self.script.sql.contains("partitioning.fields");
         match self.stage.schemas.get() {
-            Some(schemas) => self.read_files(schemas),
-            None => {
+            Some(schemas) if in_files => self.read_files(schemas),
+            _ => {
                 let answers = self.read().await?;
                 let _ = self.stage.schemas.set(answers.iter().map(|(n, a)| (n.clone(), a.schema())).collect());
                 self.engine()?.close().await?;

@@ -93,7 +93,8 @@ fn types_that_do_not_fit() {
 fn text_that_is_not_sql() {
     let fix = "write CREATE TABLE, CREATE VIEW, CREATE FUNCTION, SET, INSERT INTO ... SELECT, or SELECT";
     statement("SELEKT 1;", 1, "SELEKT is not supported in a pipeline", fix);
-    statement("DELETE FROM events;", 1, "DELETE is not supported in a pipeline", fix);
+    let changes = "write a query whose result changes, into a table WITH (format = 'debezium_json')";
+    statement("DELETE FROM events;", 1, "DELETE is not supported in a pipeline", changes);
     statement("SELECT amount FROM events WHERE (amount > 1;", 44, "expected: ), found: ;", "");
     let fix = "end each statement with a semicolon";
     statement("SELECT amount FRM events;", 19, "expected the end of the statement, found events", fix);
@@ -106,7 +107,7 @@ fn options_and_connectors() {
         "CREATE TABLE o (a BIGINT) WITH (connector = 'kafka');",
         1,
         "unknown connector 'kafka'",
-        &format!("use one of: {connectors}"),
+        &format!("producers send to connector = 'ingest', over gRPC or HTTP; there are {connectors}"),
     );
     statement(
         "CREATE TABLE o (a TEXT) WITH (type = 'sink');",

@@ -15,6 +15,8 @@ use millstream_tests::python::{S3, python};
 const SQL: &str = "\
 CREATE TABLE events (user_id TEXT, amount BIGINT, event_time TIMESTAMP, WATERMARK FOR event_time) WITH (connector = 'ingest');
 INSERT INTO raw_events SELECT user_id, amount, event_time FROM events;
+CREATE TABLE by_user WITH (connector = 'lake') PARTITIONED BY (day(event_time), user_id);
+INSERT INTO by_user SELECT user_id, amount, event_time FROM events;
 INSERT INTO hourly SELECT w['start'] AS window_start, user_id, n, total FROM (
   SELECT tumble(INTERVAL '1 hour') AS w, user_id, count(*) AS n, sum(amount) AS total FROM events GROUP BY 1, user_id);";
 
@@ -74,6 +76,7 @@ if options:
 for name, query in [
     ("raw_events", "SELECT count(*), sum(amount), count(user_id), min(epoch_us(event_time)), max(epoch_us(event_time)), count(DISTINCT day) FROM t WHERE day = CAST(event_time AS DATE)"),
     ("hourly", "SELECT count(*), sum(n), sum(total), count(DISTINCT window_start), min(n), max(n) FROM t WHERE day = CAST(window_start AS DATE)"),
+    ("by_user", "SELECT count(*), sum(amount), count(user_id), count(DISTINCT user_id), sum(amount) FILTER (WHERE user_id = 'user-1') FROM t WHERE day = CAST(event_time AS DATE)"),
 ]:
     table = deltalake.DeltaTable(url + "/" + name, storage_options=storage)
     files = table.file_uris()
@@ -114,6 +117,10 @@ fn check(url: &str, options: &BTreeMap<String, String>) -> (usize, usize) {
     let hourly = format!("({windows}, {n}, {sum}, {BATCHES}, {min}, {max})");
     let hourly_files = files(lines[2], &format!("hourly duckdb {hourly}"));
     assert_eq!(lines[3], format!("hourly deltalake {hourly} day ['day']"));
+    let of_one: i64 = (0..n).filter(|i| i % 11 != 0 && i % 5 == 1).sum();
+    let by_user = format!("({n}, {sum}, {users}, 5, {of_one})");
+    files(lines[4], &format!("by_user duckdb {by_user}"));
+    assert_eq!(lines[5], format!("by_user deltalake {by_user} day ['day', 'user_id']"));
     (raw_files, hourly_files)
 }
 
@@ -126,7 +133,8 @@ fn least_and_most() -> (i64, i64) {
 }
 
 async fn sums(engine: &Engine) -> String {
-    let sql = "SELECT (SELECT sum(amount) FROM raw_events) AS a, (SELECT sum(total) FROM hourly) AS b, (SELECT count(*) FROM hourly) AS c";
+    let sql = "SELECT (SELECT sum(amount) FROM raw_events) AS a, (SELECT sum(total) FROM hourly) AS b, (SELECT count(*) FROM hourly) AS c, \
+               (SELECT sum(amount) FROM by_user WHERE user_id = 'user-1') AS d, (SELECT count(*) FROM by_user WHERE user_id IS NULL) AS e";
     let result = engine.query(sql, &BTreeMap::new(), &QueryLimits::default()).await.unwrap();
     arrow::util::pretty::pretty_format_batches(&result.batches).unwrap().to_string()
 }
@@ -152,6 +160,8 @@ fn round_trip(lake_url: Option<String>, lake_options: BTreeMap<String, String>) 
             reports.iter().any(|(name, r)| name == "raw_events" && r.files_compacted > r.files_written),
             "{reports:?}"
         );
+        let by_user = reports.iter().find(|(name, _)| name == "by_user").map(|(_, r)| r.files_written);
+        assert!(by_user.is_some_and(|files| files > 6), "one file for each day and user is left: {reports:?}");
         assert_eq!(sums(&engine).await, answer, "compaction changes no answer");
         engine.close().await.unwrap();
         (before, check(&url, &lake_options))

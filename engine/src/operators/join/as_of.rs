@@ -18,15 +18,12 @@ use super::store::Store;
 use super::{NONE, late};
 use crate::error::Result;
 use crate::message::Rows;
-use crate::operators::spec::{Properties, Spec};
+use crate::operators::spec::{Properties, Spec, Warning};
 use crate::operators::{Operator, Output, StateChange};
 use crate::time::{WATERMARK_MAX, WATERMARK_MIN, Watermark};
 
 /// Versions that nobody can ask for any more are dropped once they may be more than those that somebody can, and this many.
 const GONE: usize = 4096;
-
-/// A state in more files than this is written anew as one.
-const FILES_MAX: usize = 32;
 
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
@@ -79,11 +76,11 @@ impl Spec for AsOfJoin {
         true
     }
 
-    fn warning(&self) -> Option<String> {
-        Some(
-            "an as-of join keeps the newest row of each key of its right side for ever: its state grows with new keys"
-                .into(),
-        )
+    fn warning(&self) -> Option<Warning> {
+        Some(Warning::new(
+            "an as-of join keeps the newest row of each key of its right side for ever: its state grows with new keys",
+            "where keys come and go, join within an interval: ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '1 hour' AND a.ts",
+        ))
     }
 
     fn build(&self) -> Result<Box<dyn Operator>> {
@@ -231,8 +228,8 @@ impl Operator for AsOf {
         self.drop_old()
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        let append = files < FILES_MAX;
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
+        let append = !whole;
         let mut batches = Vec::new();
         let [left, right] = &self.spec.inputs;
         for (side, store, schema) in [(LEFT, &mut self.waiting, left), (RIGHT, &mut self.versions, right)] {

@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::JoinType;
 
 use super::condition::{Condition, KeyTable};
 use super::output::{Change, Shape, emit};
@@ -125,7 +124,7 @@ pub struct LookupJoin {
     pub steps: Vec<Arc<dyn Spec>>,
     /// What pairs agree on.
     pub condition: Arc<Condition>,
-    /// Inner or left, and the columns.
+    /// Inner, left, semi, anti or mark, and the columns.
     pub shape: Shape,
     /// The columns of both sides.
     pub inputs: [SchemaRef; 2],
@@ -217,9 +216,12 @@ impl Operator for Looking {
                 found.push((row, partner));
             }
         }
-        if self.spec.shape.join_type == JoinType::Left {
-            let alone = (0..passing.len()).filter(|row| passing.partners(*row) == 0);
-            found.extend(alone.map(|row| (row, super::NONE)));
+        if !self.spec.shape.pairs() {
+            found.clear();
+        }
+        if let Some(alone) = self.spec.shape.alone(0) {
+            let shown = (0..passing.len()).filter_map(|row| Some((row, alone.shown(passing.partners(row))?)));
+            found.extend(shown);
             found.sort_by_key(|(row, _)| *row);
         }
         let watermark = |i: usize| rows.row_watermark.as_ref().map_or(WATERMARK_MAX, |w| w.value(i));

@@ -1,5 +1,7 @@
 //! What a join yields: pairs, rows alone, and how they become batches.
 
+use std::sync::Arc;
+
 use arrow::array::{BooleanArray, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -17,21 +19,31 @@ pub(super) enum Alone {
     Unmatched,
     /// While it has one: semi joins.
     Matched,
+    /// Always, with the mark whether it has one: mark joins.
+    Marked,
 }
 
 impl Alone {
-    /// Whether a row with so many partners is there.
-    pub fn shows(self, partners: u32) -> bool {
-        (partners > 0) == (self == Self::Matched)
+    /// Whether a row with so many partners is there, and what stands for its partner: [`NONE`], or [`MARK`].
+    pub fn shown(self, partners: u32) -> Option<u32> {
+        match (self, partners > 0) {
+            (Self::Unmatched, false) | (Self::Matched, true) | (Self::Marked, false) => Some(NONE),
+            (Self::Marked, true) => Some(MARK),
+            _ => None,
+        }
     }
 }
+
+/// Stands for the partners of a row whose mark is true.
+const MARK: u32 = 0;
 
 /// A join's type and columns.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The type; no mark joins.
+    /// The type; no right mark joins.
     pub join_type: JoinType,
-    /// The columns: the left ones and the right ones, or those of one side for semi and anti joins.
+    /// The columns: the left ones and the right ones, or those of one side for semi and anti joins; for mark joins the left
+    /// ones and the mark.
     pub schema: SchemaRef,
 }
 
@@ -47,14 +59,20 @@ impl Shape {
             (JoinType::Left | JoinType::Full | JoinType::LeftAnti, 0) => Some(Alone::Unmatched),
             (JoinType::Right | JoinType::Full | JoinType::RightAnti, 1) => Some(Alone::Unmatched),
             (JoinType::LeftSemi, 0) | (JoinType::RightSemi, 1) => Some(Alone::Matched),
+            (JoinType::LeftMark, 0) => Some(Alone::Marked),
             _ => None,
         }
+    }
+
+    /// Whether it takes until no partner can come any more to know how a row of `side` is in the result.
+    pub(super) fn waits(&self, side: usize) -> bool {
+        matches!(self.alone(side), Some(Alone::Unmatched | Alone::Marked))
     }
 
     /// Which sides' columns are in the result.
     fn sides(&self) -> &'static [usize] {
         match self.join_type {
-            JoinType::LeftSemi | JoinType::LeftAnti => &[0],
+            JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => &[0],
             JoinType::RightSemi | JoinType::RightAnti => &[1],
             _ => &[0, 1],
         }
@@ -135,6 +153,10 @@ fn piece_of(changes: &[Change], shape: &Shape, stores: [&Store; 2], late: bool) 
         for column in 0..store.columns() {
             columns.push(places.gather(column)?);
         }
+    }
+    if shape.join_type == JoinType::LeftMark {
+        let marks: BooleanArray = changes.iter().map(|c| Some(c.rows[1] != NONE)).collect();
+        columns.push(Arc::new(marks));
     }
     let options = RecordBatchOptions::new().with_row_count(Some(changes.len()));
     let batch = RecordBatch::try_new_with_options(shape.schema.clone(), columns, &options)?;

@@ -11,14 +11,14 @@ use arrow::record_batch::RecordBatch;
 
 use super::condition::{Condition, KeyTable};
 use super::late;
-use super::output::{Alone, Change, Shape, emit, pair_up};
+use super::output::{Change, Shape, emit, pair_up};
 use super::probe::{Pairs, Probe};
 use super::saved::{load, save};
 use super::store::Store;
 use super::updates::{Taken, all_new, net};
 use crate::error::Result;
 use crate::message::Rows;
-use crate::operators::spec::{Properties, Spec};
+use crate::operators::spec::{Properties, Spec, Warning};
 use crate::operators::window::show_duration;
 use crate::operators::{Operator, Output, StateChange};
 use crate::time::{WATERMARK_MAX, WATERMARK_MIN, Watermark};
@@ -28,9 +28,6 @@ const SWEEPS: i64 = 8;
 
 /// Rows that have gone are freed once they are more than those that are there, and this many.
 const GONE: usize = 4096;
-
-/// A state in more files than this is written anew as one.
-const FILES_MAX: usize = 32;
 
 /// How long rows are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,15 +87,18 @@ impl StreamingJoin {
 
     /// Whether rows without a partner wait until none can come any more.
     fn waits(&self) -> bool {
-        let alone = |side| self.shape.alone(side) == Some(Alone::Unmatched);
-        matches!(self.keep, Keep::Interval { .. }) && (alone(0) || alone(1))
+        self.waiting(0) || self.waiting(1)
+    }
+
+    /// Whether rows of `side` wait until no partner can come any more.
+    fn waiting(&self, side: usize) -> bool {
+        matches!(self.keep, Keep::Interval { .. }) && self.shape.waits(side)
     }
 
     /// Whether rows of the result may be taken back.
     fn is_updating(&self) -> bool {
-        let alone = |side| self.shape.alone(side) == Some(Alone::Unmatched);
         let interval = matches!(self.keep, Keep::Interval { .. });
-        self.updating.contains(&true) || (!interval && (alone(0) || alone(1)))
+        self.updating.contains(&true) || (!interval && (self.shape.waits(0) || self.shape.waits(1)))
     }
 
     fn appends_only(&self) -> bool {
@@ -143,10 +143,17 @@ impl Spec for StreamingJoin {
         matches!(self.keep, Keep::Interval { .. })
     }
 
-    fn warning(&self) -> Option<String> {
-        (self.keep == Keep::Always).then(|| {
-            "a join keeps all rows of both sides for ever; SET updating_ttl = INTERVAL '1 day', or join windows".into()
-        })
+    fn warning(&self) -> Option<Warning> {
+        let [keys, _] = &self.condition.keys;
+        match (self.keep, keys.is_empty()) {
+            (Keep::Ttl(_) | Keep::Interval { .. }, _) => None,
+            (Keep::Always, false) => Some(Warning::without_ttl("a join keeps all rows of both sides for ever")),
+            // A TTL would not do: the one row may change what all others give, however old they are.
+            (Keep::Always, true) => Some(Warning::new(
+                "each row is compared with one row about all of the other side, so all rows are kept for ever",
+                "bind the subquery to its row by a key, such as (SELECT max(b.v) FROM b WHERE b.k = a.k), or join windows",
+            )),
+        }
     }
 
     fn build(&self) -> Result<Box<dyn Operator>> {
@@ -270,13 +277,13 @@ impl Streaming {
     /// Rows of `side` that are in the result by themselves.
     fn own_alone(&self, side: usize, taken: &Taken, at: impl Fn(u32) -> i64, changes: &mut Vec<Change>) {
         let Some(alone) = self.spec.shape.alone(side) else { return };
-        let waits = matches!(self.spec.keep, Keep::Interval { .. }) && alone == Alone::Unmatched;
+        let waits = self.spec.waiting(side);
         let (own, _) = self.sides(side);
         for (list, retracts) in [(&taken.removed, true), (&taken.fresh, false)] {
-            for (row, key) in list.iter().copied().filter(|(row, _)| alone.shows(own.partners(*row))) {
+            for (row, key) in list.iter().copied() {
                 // A row with a null in its key need not wait.
-                if !waits || key == super::NONE {
-                    let change = Change::of(side, row, super::NONE, own.time(row));
+                if let Some(other) = alone.shown(own.partners(row)).filter(|_| !waits || key == super::NONE) {
+                    let change = Change::of(side, row, other, own.time(row));
                     changes.push(Change { key, watermark: at(row), retracts, ..change });
                 }
             }
@@ -292,7 +299,7 @@ impl Streaming {
         changes: &mut Vec<Change>,
     ) {
         let Some(alone) = self.spec.shape.alone(1 - side) else { return };
-        let waits = matches!(self.spec.keep, Keep::Interval { .. }) && alone == Alone::Unmatched;
+        let waits = self.spec.waiting(1 - side);
         touched.sort_unstable();
         for same in touched.chunk_by(|a, b| a.0 == b.0) {
             let Some((partner, row, _)) = same.first().copied() else { continue };
@@ -302,10 +309,12 @@ impl Streaming {
             let now = (before + same.len() as u32 - lost).saturating_sub(lost);
             let time = same.iter().map(|t| own.time(t.1)).fold(other.time(partner), i64::max);
             let key = other.row(partner).map_or(super::NONE, |r| r.key);
-            if alone.shows(before) != alone.shows(now) && !waits {
-                let retracts = alone.shows(before);
-                let change = Change::of(1 - side, partner, super::NONE, time);
-                changes.push(Change { key, watermark: at(row), retracts, ..change });
+            let (old, new) = (alone.shown(before), alone.shown(now));
+            if old != new && !waits {
+                for (shown, retracts) in [(old, true), (new, false)] {
+                    let change = shown.map(|shown| Change::of(1 - side, partner, shown, time));
+                    changes.extend(change.map(|c| Change { key, watermark: at(row), retracts, ..c }));
+                }
             }
             self.store(1 - side).set_partners(partner, now);
         }
@@ -316,13 +325,13 @@ impl Streaming {
         let mut changes = Vec::new();
         for side in [0, 1] {
             let Some(retention) = self.spec.retention(side) else { continue };
-            let waits = self.spec.waits() && self.spec.shape.alone(side) == Some(Alone::Unmatched);
+            let waits = self.spec.shape.alone(side).filter(|_| self.spec.waiting(side));
             let (own, _) = self.sides(side);
             let over = |time: i64| time.saturating_add(retention) < watermark || watermark == WATERMARK_MAX;
             let gone: Vec<u32> = own.iter().filter(|(_, r)| over(r.time)).map(|(row, _)| row).collect();
-            if waits {
-                let alone = gone.iter().filter(|row| own.partners(**row) == 0);
-                changes.extend(alone.map(|row| Change::of(side, *row, super::NONE, own.time(*row))));
+            if let Some(alone) = waits {
+                let shown = gone.iter().filter_map(|row| Some((*row, alone.shown(own.partners(*row))?)));
+                changes.extend(shown.map(|(row, other)| Change::of(side, row, other, own.time(row))));
             }
             let store = self.store(side);
             gone.iter().for_each(|row| store.remove(*row));
@@ -349,8 +358,8 @@ impl Streaming {
 
     /// The watermark to hand on after a sweep at `watermark`: rows that still wait for a partner may come after it.
     fn held(&self, watermark: Watermark) -> Watermark {
-        let waiting = |side| self.spec.waits() && self.spec.shape.alone(side) == Some(Alone::Unmatched);
-        let retentions = [0, 1].into_iter().filter(|side| waiting(*side)).filter_map(|side| self.spec.retention(side));
+        let waiting = |side: &usize| self.spec.waiting(*side);
+        let retentions = [0, 1].into_iter().filter(waiting).filter_map(|side| self.spec.retention(side));
         let longest = retentions.max().unwrap_or(0).max(0);
         if watermark == WATERMARK_MAX { watermark } else { watermark.saturating_sub(longest) }
     }
@@ -406,8 +415,8 @@ impl Operator for Streaming {
         self.sweep(self.watermark, out)
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
-        let append = self.spec.appends_only() && files < FILES_MAX;
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
+        let append = self.spec.appends_only() && !whole;
         let mut batches: Vec<RecordBatch> = Vec::new();
         let mut needed_until = WATERMARK_MIN;
         for side in [0, 1] {

@@ -17,7 +17,7 @@ use super::output::Shape;
 use super::streaming::{Keep, StreamingJoin};
 use crate::message::Rows;
 use crate::operators::spec::Spec;
-use crate::operators::{Operator, Output, StateChange};
+use crate::operators::{FILES_MAX, Operator, Output, StateChange};
 use crate::time::{SECOND, WATERMARK_MAX, WATERMARK_MIN};
 
 const TYPES: [JoinType; 8] = [
@@ -142,7 +142,7 @@ fn crash(
     out: &mut Output,
 ) {
     operator.on_barrier(out).unwrap();
-    match operator.snapshot(files.len()).unwrap() {
+    match operator.snapshot(files.len() >= FILES_MAX).unwrap() {
         StateChange::None => {}
         StateChange::Append { batches, .. } => files.extend(batches),
         StateChange::Replace(batches) => *files = batches,

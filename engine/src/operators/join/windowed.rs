@@ -87,8 +87,8 @@ impl WindowedJoin {
         let mut changes = Vec::new();
         for (side, store, keys) in [(0, &left, &left_keys), (1, &right, &right_keys)] {
             let Some(alone) = self.shape.alone(side) else { continue };
-            let rows = (0..keys.len() as u32).filter(|row| alone.shows(store.partners(*row)));
-            changes.extend(rows.map(|row| Change::of(side, row, super::NONE, store.time(row))));
+            let shown = (0..keys.len() as u32).filter_map(|row| Some((row, alone.shown(store.partners(row))?)));
+            changes.extend(shown.map(|(row, other)| Change::of(side, row, other, store.time(row))));
         }
         emit(&changes, &self.shape, [&left, &right], false, &mut out.batches)
     }
@@ -351,9 +351,14 @@ impl Operator for Windowed {
         Ok(())
     }
 
-    fn snapshot(&mut self, _files: usize) -> Result<StateChange> {
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
         let (mut batches, mut newest) = (Vec::new(), None);
         let mut unsaved = std::mem::take(&mut self.unsaved);
+        if whole {
+            let sides =
+                (0..).zip(&self.open).flat_map(|(side, open)| open.iter().map(move |(time, all)| (side, time, all)));
+            unsaved = sides.flat_map(|(side, time, all)| all.iter().map(move |b| (side, *time, b.clone()))).collect();
+        }
         unsaved.sort_by_key(|(side, ..)| *side);
         for (side, time, batch) in unsaved {
             let mut store = Store::new(batch.schema(), false);
@@ -363,6 +368,7 @@ impl Operator for Windowed {
             newest = newest.max(Some(time));
         }
         Ok(match newest {
+            _ if whole => StateChange::Replace(batches),
             None => StateChange::None,
             // The window of a time ends a nanosecond after it.
             Some(time) => StateChange::Append { batches, needed_until: time.saturating_add(1) },

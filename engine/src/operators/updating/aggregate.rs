@@ -443,10 +443,10 @@ impl Operator for Updating {
         Ok(watermark)
     }
 
-    fn snapshot(&mut self, files: usize) -> Result<StateChange> {
+    fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
         let seen = self.first_sights.iter_mut().map(FirstSight::state_mut);
         let parts = std::iter::once(&mut self.groups).chain(seen);
-        KeyedState::snapshot(parts.chain(self.multiset.as_mut().map(Multiset::state_mut)), files)
+        KeyedState::snapshot(parts.chain(self.multiset.as_mut().map(Multiset::state_mut)), whole)
     }
 
     fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {

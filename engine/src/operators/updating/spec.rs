@@ -10,7 +10,7 @@ use super::share::Share;
 use crate::error::Result;
 use crate::operators::Operator;
 use crate::operators::accumulate::Aggregation;
-use crate::operators::spec::{Properties, Spec};
+use crate::operators::spec::{Properties, Spec, Warning};
 use crate::operators::window::show_duration;
 
 /// `GROUP BY` without a window. *Shape* out: the keys, then the results. Event time of a row: the newest of its group.
@@ -97,16 +97,15 @@ impl Spec for UpdatingAggregate {
         Properties { window: None, updating: true }
     }
 
-    fn warning(&self) -> Option<String> {
+    fn warning(&self) -> Option<Warning> {
         if self.keep > 0 {
             return None;
         }
         let grows = if self.aggregation.groups.is_empty() { self.keeps_rows() || self.keeps_values() } else { true };
         grows.then(|| {
-            format!(
-                "the state of '{}' grows with every new key and is never dropped; SET updating_ttl = INTERVAL '1 day', or \
-                 group by a window",
-                self.describe()
+            Warning::new(
+                format!("the state of '{}' grows with every new key and is never dropped", self.describe()),
+                "SET updating_ttl = INTERVAL '1 day' before the query, or group by a window",
             )
         })
     }

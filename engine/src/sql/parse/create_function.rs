@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::{CreateFunction, Source, Statement, place};
-use crate::error::Result;
+use crate::error::{Error, Result, SqlError};
 
 const FORM: &str = "write CREATE FUNCTION name(a BIGINT, b TEXT) RETURNS BIGINT RETURN expression";
 
@@ -23,7 +23,10 @@ pub fn parse(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Statement> {
         parser.expect_keyword(Keyword::RETURNS)?;
         Ok((name, arguments, parser.parse_data_type()?))
     };
-    let (name, arguments, returns) = name_and_types(parser).map_err(|e| source.parser_error(e))?;
+    let (name, arguments, returns) = name_and_types(parser).map_err(|e| match source.parser_error(e) {
+        Error::Query(e) => Error::Query(SqlError { fix: Some(FORM.into()), ..e }),
+        other => other,
+    })?;
     loop {
         let next = parser.peek_token();
         if parser.parse_keyword(Keyword::LANGUAGE) {

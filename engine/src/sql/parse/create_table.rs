@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::{Column, CreateTable, Source, Statement, name_of, place};
+use super::{Column, CreateTable, Source, Statement, fold, name_of, place, place_of_name};
 use crate::connectors::options::{OptionValue, Options};
 use crate::error::{Error, Result};
 use crate::sql::duration;
@@ -41,7 +41,7 @@ pub fn parse(source: Source<'_>, parser: &mut Parser<'_>) -> Result<Statement> {
         table.query = Some(parser.parse_query().map_err(at)?);
         if table.options.is_empty() && table.columns.is_empty() {
             let query = table.query.take().ok_or_else(|| Error::Bug("a query vanished".into()))?;
-            return Ok(Statement::CreateView { name: table.name, query });
+            return Ok(Statement::CreateView { name: table.name, query, materialized: false });
         }
     }
     Ok(Statement::CreateTable(table))
@@ -63,15 +63,22 @@ fn column_or_watermark(source: Source<'_>, parser: &mut Parser<'_>, table: &mut 
         table.watermark = Some((column, expression));
         return Ok(());
     }
+    if is(&first.token, "primary") && is(&second, "key") && parser.peek_nth_token(2).token == Token::LParen {
+        return primary_key(source, parser, table);
+    }
     for constraint in ["primary", "unique", "foreign", "check", "constraint"] {
         if is(&first.token, constraint) && !matches!(second, Token::Word(_))
             || is(&first.token, "primary") && is(&second, "key")
         {
-            let fix = "write PRIMARY KEY after the column's type".to_string();
+            let fix = "leave it out: rows are not checked against one another; PRIMARY KEY is for keys".to_string();
             return Err(source.error(Some(place(&first)), "unsupported table constraint", Some(fix)));
         }
     }
     let name = parser.parse_identifier().map_err(at)?;
+    if parser.peek_keyword(Keyword::AS) {
+        let fix = format!("write its type: {name} TYPE GENERATED ALWAYS AS (expression)");
+        return Err(source.error(Some(place(&first)), "a computed column without a type", Some(fix)));
+    }
     let data_type = parser.parse_data_type().map_err(at)?;
     let mut column = Column { name, data_type, nullable: true, primary_key: false, generated: None, metadata: None };
     loop {
@@ -80,6 +87,7 @@ fn column_or_watermark(source: Source<'_>, parser: &mut Parser<'_>, table: &mut 
         } else if parser.parse_keyword(Keyword::NULL) {
         } else if parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
             (column.nullable, column.primary_key) = (false, true);
+            not_enforced(parser);
         } else if parser.parse_keywords(&[Keyword::GENERATED, Keyword::ALWAYS, Keyword::AS]) {
             parser.expect_token(&Token::LParen).map_err(at)?;
             let expression = parser.parse_expr().map_err(at)?;
@@ -91,12 +99,44 @@ fn column_or_watermark(source: Source<'_>, parser: &mut Parser<'_>, table: &mut 
             let _optional = parser.parse_keyword(Keyword::STORED);
         } else if is(&parser.peek_token().token, "metadata") {
             parser.next_token();
-            parser.expect_keyword(Keyword::FROM).map_err(at)?;
-            column.metadata = Some(parser.parse_literal_string().map_err(at)?);
+            // As Flink has it, the key is the column's name where none is written.
+            column.metadata = Some(match parser.parse_keyword(Keyword::FROM) {
+                true => parser.parse_literal_string().map_err(at)?,
+                false => column.name.value.clone(),
+            });
+            if is(&parser.peek_token().token, "virtual") {
+                parser.next_token();
+            }
         } else {
             table.columns.push(column);
             return Ok(());
         }
+    }
+}
+
+/// `PRIMARY KEY (a, b)`, after the columns that it names.
+fn primary_key(source: Source<'_>, parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> {
+    let at = |e| source.parser_error(e);
+    parser.expect_keywords(&[Keyword::PRIMARY, Keyword::KEY]).map_err(at)?;
+    parser.expect_token(&Token::LParen).map_err(at)?;
+    for key in parser.parse_comma_separated(Parser::parse_identifier).map_err(at)? {
+        let Some(column) = table.columns.iter_mut().find(|c| fold(&c.name) == fold(&key)) else {
+            let message = format!("PRIMARY KEY names '{key}', which is no column before it");
+            let fix = "write PRIMARY KEY (...) after the columns".to_string();
+            return Err(source.error(place_of_name(&key), message, Some(fix)));
+        };
+        (column.nullable, column.primary_key) = (false, true);
+    }
+    parser.expect_token(&Token::RParen).map_err(at)?;
+    not_enforced(parser);
+    Ok(())
+}
+
+/// `NOT ENFORCED`, as Flink wants it and as it is.
+fn not_enforced(parser: &mut Parser<'_>) {
+    let enforced = matches!(parser.peek_nth_token(1).token, Token::Word(w) if w.value.eq_ignore_ascii_case("enforced"));
+    if enforced && parser.parse_keyword(Keyword::NOT) {
+        parser.next_token();
     }
 }
 

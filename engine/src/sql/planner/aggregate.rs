@@ -9,7 +9,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{self, Expr};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
-use super::time_column::time_column;
+use super::time_column::{TimeColumn, time_column};
 use super::windows::WindowCall;
 use super::{Planner, arrow, physical};
 use crate::error::{Error, Result, SqlError};
@@ -22,10 +22,11 @@ use crate::sql::planner::refuse::refuse_unsupported;
 impl Planner<'_> {
     pub(super) fn aggregate(&self, a: &logical_expr::Aggregate) -> Result<Plan> {
         let a = &without_repeated_keys(a);
-        let emit_every = self.emit_every.take();
+        // It comes back here with the window in its place, and EMIT EVERY still to be taken.
         if let Some(grouped) = self.grouped_window_table(a)? {
             return Ok(grouped);
         }
+        let emit_every = self.emit_every.take();
         let input = self.convert(&a.input)?;
         let windows: Vec<(usize, WindowCall)> =
             a.group_expr.iter().enumerate().filter_map(|(i, e)| Some((i, WindowCall::of(e)?))).collect();
@@ -34,6 +35,13 @@ impl Planner<'_> {
                 None => self.unwindowed(a, input),
                 Some(every) => Ok(self.held(self.updating_aggregate(a, input)?, a, every, false)),
             },
+            [(_, call)] if !self.is_over_event_time(a, call) => Err(Error::Query(SqlError {
+                message: "a window in GROUP BY is over the event time, and this column is not it".into(),
+                fix: Some(
+                    "declare WATERMARK FOR the column, or write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(column), INTERVAL '...'))".into(),
+                ),
+                ..SqlError::default()
+            })),
             [(window_at, call)] => self.windowed(a, input, *window_at, call, emit_every),
             many => Err(Error::Query(SqlError {
                 message: format!("{} windows in one GROUP BY; a query has one", many.len()),
@@ -41,6 +49,12 @@ impl Planner<'_> {
                 ..SqlError::default()
             })),
         }
+    }
+
+    /// Whether the column that a window names, if it does, is the event time.
+    fn is_over_event_time(&self, a: &logical_expr::Aggregate, call: &WindowCall) -> bool {
+        let is_it = |e| time_column(self.provider.catalog, &a.input, e) == Some(TimeColumn::EventTime);
+        call.time.as_ref().is_none_or(is_it)
     }
 
     fn windowed(

@@ -12,15 +12,16 @@ use datafusion::logical_expr::{
 };
 
 use super::aggregate::aggregation;
-use super::join::refusal;
 use super::windows::WindowCall;
 use super::{Planner, arrow, physical};
 use crate::error::Result;
 use crate::operators::accumulate::Aggregation;
 use crate::operators::assign::Assign;
+use crate::operators::early_session::EarlySessions;
 use crate::operators::emit_every::EmitEvery;
 use crate::operators::updating::UpdatingAggregate;
 use crate::operators::window::{WindowKind, window_column, window_type};
+use crate::operators::window_aggregate::SessionAggregate;
 use crate::sql::plan::Plan;
 
 impl Planner<'_> {
@@ -34,11 +35,13 @@ impl Planner<'_> {
         call: &WindowCall,
         every: i64,
     ) -> Result<Plan> {
-        let WindowKind::Aligned(windows) = call.check()? else {
-            return Err(refusal(
-                "EMIT EVERY is not for session windows: a session may still merge with another",
-                "leave EMIT EVERY out, or use tumble, hop or cumulate",
-            ));
+        let windows = match call.check()? {
+            WindowKind::Aligned(windows) => windows,
+            WindowKind::Session(gap) => {
+                let aggregation = Arc::new(aggregation(a, Some(window_at))?);
+                let sessions = SessionAggregate { aggregation, gap, window_at, schema: arrow(&a.schema) };
+                return Ok(input.over(EarlySessions { sessions, every }));
+            }
         };
         let read = input.schema();
         let time = DataType::Timestamp(TimeUnit::Nanosecond, None);

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use datafusion::common::{DFSchema, JoinType, NullEquality};
-use datafusion::logical_expr::{self, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{self, LogicalPlan, lit};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{cast, is_not_null};
+use datafusion::physical_expr::expressions::cast;
 
 use super::interval::interval;
-use super::{Planner, arrow, as_of, not_in, physical, refused_emit};
+use super::{Planner, arrow, as_of, exists, physical, refused_emit};
 use crate::error::{Error, Result, SqlError};
-use crate::operators::filter::Filter;
 use crate::operators::join::condition::{Condition, Residual};
 use crate::operators::join::output::Shape;
 use crate::operators::join::streaming::{Keep, StreamingJoin};
@@ -21,27 +20,13 @@ use crate::sql::planner::refuse::refuse_unsupported;
 
 impl Planner<'_> {
     pub(super) fn join(&self, j: &logical_expr::Join) -> Result<Plan> {
-        if matches!(j.join_type, JoinType::LeftMark | JoinType::RightMark) {
-            return Err(refusal(
-                "a subquery whose answer is one of several conditions is not supported in a pipeline",
-                "let IN or EXISTS stand alone in WHERE, or joined to the other conditions by AND",
-            ));
-        }
         if self.emit_every.get().is_some() {
             return Err(refused_emit());
         }
         if let Some(mark) = as_of::marked(j) {
             return self.as_of(j, mark);
         }
-        let mut left = self.convert(&j.left)?;
-        let right = self.convert(&j.right)?;
-        if j.null_aware {
-            let plain = left.properties().window.is_none() && right.properties().window.is_none();
-            if plain && j.on.len() == 1 && may_be_null(j)?.is_some() {
-                return self.convert(&not_in::over_nulls(j)?);
-            }
-            left = not_null_keys(j, left)?;
-        }
+        let (left, right) = (self.convert(&j.left)?, self.convert(&j.right)?);
         let shape = Shape { join_type: j.join_type, schema: arrow(&j.schema) };
         if let Some(table) = self.looked_up(&right) {
             return self.lookup(j, table, left, right, shape);
@@ -51,7 +36,18 @@ impl Planner<'_> {
         if windowed(&left, &right)? {
             return Ok(Plan::of(WindowedJoin::new(condition, shape, inputs)?, vec![left, right]));
         }
+        let unconditional = j.filter.as_ref().is_none_or(|f| *f == lit(true));
+        let is_subquery = matches!(j.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark);
+        if is_subquery && j.on.is_empty() && unconditional && j.right.max_rows() != Some(1) {
+            return self.convert(&exists::of_one_row(j)?);
+        }
         let one_row = j.left.max_rows() == Some(1) || j.right.max_rows() == Some(1);
+        if j.on.is_empty() && !one_row && is_subquery {
+            return Err(refusal(
+                "a subquery is bound to its row by no equality",
+                "add one to its WHERE, such as b.id = a.id; to compare with all rows, use (SELECT max(...) FROM b)",
+            ));
+        }
         if j.on.is_empty() && !one_row {
             return Err(refusal(
                 "updating joins must include an equality between the two sides",
@@ -154,35 +150,6 @@ fn windowed(left: &Plan, right: &Plan) -> Result<bool> {
             "group both sides by the same window, or neither",
         )),
     }
-}
-
-/// What `NOT IN` looks in, if it may be null.
-fn may_be_null(j: &logical_expr::Join) -> Result<Option<&Expr>> {
-    for (_, r) in &j.on {
-        if r.nullable(j.right.schema())? {
-            return Ok(Some(r));
-        }
-    }
-    Ok(None)
-}
-
-/// `x NOT IN (...)` is not true where x is null; where the list of each row, or window, may hold nulls it is refused.
-fn not_null_keys(j: &logical_expr::Join, mut left: Plan) -> Result<Plan> {
-    if let Some(r) = may_be_null(j)? {
-        let name = r.clone().unalias_nested().data.schema_name().to_string();
-        let name = name.rsplit('.').next().unwrap_or(&name);
-        return Err(refusal(
-            &format!("NOT IN over '{name}', which may be null, in windows or with a condition on the outer row"),
-            "write NOT EXISTS (SELECT 1 FROM ... WHERE ...), or declare the column NOT NULL",
-        ));
-    }
-    for (l, _) in &j.on {
-        if l.nullable(j.left.schema())? {
-            let schema = left.schema();
-            left = left.over(Filter { predicate: is_not_null(physical(l, j.left.schema())?)?, schema });
-        }
-    }
-    Ok(left)
 }
 
 pub(super) fn refusal(message: &str, fix: &str) -> Error {

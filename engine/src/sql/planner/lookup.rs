@@ -28,7 +28,8 @@ impl Planner<'_> {
 
     /// A join whose right side is a lookup table.
     pub(super) fn lookup(&self, j: &Join, table: &Table, left: Plan, right: Plan, shape: Shape) -> Result<Plan> {
-        if !matches!(j.join_type, JoinType::Inner | JoinType::Left) {
+        let is_subquery = matches!(j.join_type, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark);
+        if !is_subquery && !matches!(j.join_type, JoinType::Inner | JoinType::Left) {
             return Err(refusal(
                 &format!("{} join is not supported for lookup tables", shape.join_type),
                 "use an inner or a left join with the lookup table on the right",
@@ -64,7 +65,8 @@ impl Planner<'_> {
                 }
             }
         }
-        if named.is_empty() {
+        // Whether it has rows at all, or nulls, is asked without a key.
+        if named.is_empty() && !is_subquery {
             return Err(refusal(
                 "a look-up join must include an equality with the PRIMARY KEY of the lookup table",
                 "add it to ON, such as ON e.id = d.id",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::common::Result as DfResult;
 use datafusion::common::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
@@ -18,6 +19,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 
 use super::distinct_on::as_first_rows;
+use super::subquery;
 use crate::sql::functions::Functions;
 
 /// The rules that hold for endless inputs. Left out on purpose: everything about limits, constants in GROUP BY (a window
@@ -25,20 +27,23 @@ use crate::sql::functions::Functions;
 pub(super) fn optimize(plan: LogicalPlan, functions: &Functions) -> DfResult<LogicalPlan> {
     let plan = as_first_rows(plan)?;
     let plan = functions.analyzer().execute_and_check(plan, &functions.options, |_, _| {})?;
+    let mut options = ConfigOptions::default();
+    // The answer of a subquery changes as rows come: it is joined, not read once.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    let context = OptimizerContext::new_with_config_options(Arc::new(options));
+    let plan = subquery::joined(plan, &context)?;
     let optimizer = Optimizer::with_rules(vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateCrossJoin::new()),
         Arc::new(EliminateFilter::new()),
         Arc::new(PushDownFilter::new()),
         Arc::new(OptimizeProjections::new()),
     ]);
-    let mut options = ConfigOptions::default();
-    // The answer of a subquery changes as rows come: it is joined, not read once.
-    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    optimizer.optimize(plan, &OptimizerContext::new_with_config_options(Arc::new(options)), |_, _| {})
+    optimizer.optimize(plan, &context, |_, _| {})
 }

@@ -19,10 +19,17 @@ pub(super) fn refuse_unsupported(e: &Expr) -> Result<()> {
             ));
             return Ok(TreeNodeRecursion::Stop);
         }
-        if matches!(e, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_)) {
+        if matches!(e, Expr::ScalarSubquery(_)) {
             found = Some((
-                "this form of subquery is not supported in a pipeline".to_string(),
-                "join the other table on a key, or write IN or EXISTS",
+                "a scalar subquery about its row must be an aggregate that is bound to it by equalities".to_string(),
+                "write (SELECT max(b.v) FROM b WHERE b.k = a.k); for the latest row, JOIN b FOR SYSTEM_TIME AS OF a.ts ON b.k = a.k",
+            ));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        if matches!(e, Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)) {
+            found = Some((
+                "a subquery is not supported in OVER or in the ON of a join".to_string(),
+                "compute it in the SELECT list of a query in FROM, then use that column",
             ));
             return Ok(TreeNodeRecursion::Stop);
         }
@@ -37,13 +44,16 @@ pub(super) fn refuse_unsupported(e: &Expr) -> Result<()> {
 /// An error for a part of a query that no operator does.
 pub(super) fn refused(plan: &LogicalPlan) -> Error {
     match plan {
-        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
-            not_yet("a query without a table", "select FROM a table")
-        }
+        LogicalPlan::Values(_) => not_yet(
+            "VALUES in a query",
+            "put the rows into a file, CREATE TEMPORARY TABLE v (...) WITH (connector = 'single_file', ...), and join that",
+        ),
+        LogicalPlan::EmptyRelation(_) => not_yet("a query without a table", "select FROM a table"),
         LogicalPlan::RecursiveQuery(_) => not_yet("a recursive query", "unroll it into the steps you need"),
-        LogicalPlan::Subquery(_) => {
-            not_yet("LATERAL or a list in FROM", "unnest in the SELECT list: SELECT k, unnest(list) FROM t")
-        }
+        LogicalPlan::Subquery(_) => not_yet(
+            "this form of LATERAL",
+            "bind it to its row by equalities in its WHERE, such as b.k = a.k, without LIMIT",
+        ),
         _ => not_yet("this form", "see the README for what a pipeline can hold"),
     }
 }

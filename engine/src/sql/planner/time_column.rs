@@ -99,7 +99,7 @@ fn of_output(catalog: &Catalog, plan: &LogicalPlan, index: usize) -> Option<Time
             let left = j.left.schema().fields().len();
             let kept = match j.join_type {
                 JoinType::Inner => true,
-                JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => index < left,
+                JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => index < left,
                 JoinType::Right => index >= left,
                 _ => false,
             };

@@ -11,6 +11,8 @@ use crate::sql::functions::WINDOW_FUNCTIONS;
 #[derive(Debug, Clone)]
 pub(super) struct WindowCall {
     name: String,
+    /// The column that it is over, if it names one.
+    pub(super) time: Option<Expr>,
     arguments: Vec<Option<i64>>,
 }
 
@@ -19,15 +21,17 @@ impl WindowCall {
         match e {
             Expr::Alias(a) => Self::of(&a.expr),
             Expr::ScalarFunction(f) if is_window_function(f.name()) => {
+                let time = f.args.first().filter(|a| matches!(a, Expr::Column(_)));
                 let arguments = f
                     .args
                     .iter()
+                    .skip(usize::from(time.is_some()))
                     .map(|a| match a {
                         Expr::Literal(v, _) => duration::of_scalar(v),
                         _ => None,
                     })
                     .collect();
-                Some(Self { name: f.name().to_string(), arguments })
+                Some(Self { name: f.name().to_string(), time: time.cloned(), arguments })
             }
             _ => None,
         }
