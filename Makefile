@@ -34,12 +34,14 @@ check:
 	cargo build --workspace
 	target/debug/millstream check pipelines sql
 
-## bench: ratios against a DataFusion batch and DuckDB, the ingest path with and without the log, growth with time
+## bench: ratios against a DataFusion batch and DuckDB, the ingest path with and without the log, whole runs over JSON lines,
+## growth with time
 bench: python
 	cargo build --workspace
 	target/debug/operators
 	target/debug/ingest_load
 	target/debug/nexmark
+	target/debug/json_lines
 	target/debug/growth
 	cargo test $(MARKET) --test it -- --ignored --nocapture speed
 

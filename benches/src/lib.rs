@@ -2,11 +2,14 @@
 
 pub mod duckdb;
 pub mod events;
+pub mod peers;
 pub mod sides;
 
 use std::time::Instant;
 
-/// As in the `millstream` binary, for both sides of each comparison.
+use cpu_time::ProcessTime;
+
+/// As in the binary that users run; a DataFusion batch has the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -24,27 +27,21 @@ pub struct Cost {
 
 /// Runs `work` and measures it.
 pub fn measure<T>(work: impl FnOnce() -> T) -> (T, Cost) {
-    let (cpu, wall) = (cpu_s(), Instant::now());
+    let (cpu, wall) = (ProcessTime::now(), Instant::now());
     let result = work();
-    (result, Cost { wall_s: wall.elapsed().as_secs_f64(), cpu_s: cpu_s() - cpu })
+    (result, Cost { wall_s: wall.elapsed().as_secs_f64(), cpu_s: cpu.elapsed().as_secs_f64() })
 }
 
-/// Runs `work` once uncounted, then [`RUNS`] times: the median wall time, and the mean of the CPU time, whose clock
-/// ticks at 10 ms.
+/// Runs `work` once uncounted, then [`RUNS`] times: the medians.
 pub fn repeat(mut work: impl FnMut()) -> Cost {
     work();
-    let mut costs: Vec<Cost> = (0..RUNS).map(|_| measure(&mut work).1).collect();
-    costs.sort_by(|a, b| a.wall_s.total_cmp(&b.wall_s));
-    let cpu_s = costs.iter().map(|c| c.cpu_s).sum::<f64>() / RUNS as f64;
-    Cost { wall_s: costs[RUNS / 2].wall_s, cpu_s }
-}
-
-/// CPU seconds of this process so far, from `/proc/self/stat` (ticks of 10 ms).
-pub fn cpu_s() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit_once(") ").map_or("", |s| s.1);
-    let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum();
-    ticks / 100.0
+    let costs: Vec<Cost> = (0..RUNS).map(|_| measure(&mut work).1).collect();
+    let median = |of: fn(&Cost) -> f64| {
+        let mut all: Vec<f64> = costs.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[RUNS / 2]
+    };
+    Cost { wall_s: median(|c| c.wall_s), cpu_s: median(|c| c.cpu_s) }
 }
 
 /// Resident memory of this process in MB.
@@ -54,26 +51,38 @@ pub fn resident_mb() -> f64 {
     pages * 4096.0 / 1e6
 }
 
-/// The head of a table of [`line`]s.
-pub fn head(first: &str) {
-    println!(
-        "{first:<34}{:>8}{:>10}{:>12}{:>12}{:>12}{:>10}{:>9}",
-        "threads", "M rows/s", "stream CPU", "batch CPU", "DuckDB CPU", "x batch", "x DuckDB"
-    );
+/// The head of a Markdown table of [`line`]s, with further columns.
+pub fn head(first: &str, further: &[&str]) {
+    let columns = [
+        first,
+        "threads",
+        "M rows/s",
+        "CPU-s/M",
+        "DataFusion",
+        "DuckDB",
+        "x DataFusion",
+        "x DataFusion, wall",
+        "x DuckDB",
+    ];
+    let columns: Vec<&str> = columns.iter().chain(further).copied().collect();
+    println!("| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()));
 }
 
-/// A row of the table: what a million rows cost us, a DataFusion batch and DuckDB; how many times as fast as each we are.
+/// A row of the table: what a million rows cost us, a DataFusion batch and DuckDB in CPU-seconds, and how many times as
+/// much as we they need.
 pub fn line(name: &str, threads: usize, rows: usize, ours: Cost, batch: Option<Cost>, duckdb: Option<Cost>) -> String {
     let millions = rows as f64 / 1e6;
-    let cpu = |c: Option<Cost>| c.map_or("-".to_string(), |c| format!("{:.3}", c.cpu_s / millions));
-    let ratio = |c: Option<Cost>| c.map_or("-".to_string(), |c| format!("{:.2}", c.wall_s / ours.wall_s));
+    let cpu = |c: Option<Cost>| c.map_or(String::new(), |c| format!("{:.3}", c.cpu_s / millions));
+    let ratio =
+        |of: fn(&Cost) -> f64, c: Option<Cost>| c.map_or(String::new(), |c| format!("{:.2}", of(&c) / of(&ours)));
     format!(
-        "{name:<34}{threads:>8}{:>10.2}{:>12}{:>12}{:>12}{:>10}{:>9}",
+        "| {name} | {threads} | {:.2} | {:.3} | {} | {} | {} | {} | {} |",
         millions / ours.wall_s,
-        cpu(Some(ours)),
+        ours.cpu_s / millions,
         cpu(batch),
         cpu(duckdb),
-        ratio(batch),
-        ratio(duckdb)
+        ratio(|c| c.cpu_s, batch),
+        ratio(|c| c.wall_s, batch),
+        ratio(|c| c.cpu_s, duckdb),
     )
 }

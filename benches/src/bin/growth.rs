@@ -1,16 +1,21 @@
 //! What must not grow: the cost of an event with the number of events before it, memory with event time, and throughput
 //! lost to a checkpoint every second with 1,000,000 keys of state.
 //!
-//! `target/debug/growth [most rows]`, 10,000,000 by default: a tenth of it, and all of it. Rows are made as they are read.
+//! `target/debug/growth [rows,rows,...] [chart.svg]`, 1,000,000 and 10,000,000 by default. Rows are made as they are read.
+//! The chart is of the memory during the longest run.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use millstream::runtime::Runtime;
 use millstream::sql::plan::Plan;
 use millstream::sql::program::Program;
 use millstream_benches::events::{Events, TABLE};
-use millstream_benches::{Cost, cpu_s, resident_mb, sides};
+use millstream_benches::{Cost, measure, resident_mb, sides};
+use millstream_report::{ChartKind, ChartSpec, Theme};
 
 const KEYS: u64 = 10_000;
 
@@ -48,54 +53,87 @@ fn planned(sql: &str) -> (Program, Plan) {
 
 /// Runs to the end; the cost, and the memory at each tenth of the rows.
 fn run(runtime: &Runtime, rows: usize) -> (Cost, Vec<f64>) {
-    let (cpu, wall) = (cpu_s(), Instant::now());
     let done = AtomicBool::new(false);
-    let memory = std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let (mut memory, mut next) = (Vec::new(), 1);
-            while !done.load(Ordering::Relaxed) {
-                while runtime.sum(|c| &c.rows_in) as usize * 10 >= next * rows && memory.len() < 10 {
-                    memory.push(resident_mb());
-                    next += 1;
+    let (memory, cost) = measure(|| {
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let (mut memory, mut next) = (Vec::new(), 1);
+                while !done.load(Ordering::Relaxed) {
+                    while runtime.sum(|c| &c.rows_in) as usize * 10 >= next * rows && memory.len() < 10 {
+                        memory.push(resident_mb());
+                        next += 1;
+                    }
+                    std::thread::park_timeout(Duration::from_millis(5));
                 }
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-            memory
-        });
-        runtime.join().expect("runs");
-        done.store(true, Ordering::Relaxed);
-        watcher.thread().unpark();
-        watcher.join().expect("watches")
+                memory
+            });
+            runtime.join().expect("runs");
+            done.store(true, Ordering::Relaxed);
+            watcher.thread().unpark();
+            watcher.join().expect("watches")
+        })
     });
-    (Cost { wall_s: wall.elapsed().as_secs_f64(), cpu_s: cpu_s() - cpu }, memory)
+    (cost, memory)
+}
+
+/// The memory of each operator at each tenth of `rows`.
+fn draw(path: &Path, rows: usize, memory: &[(&str, Vec<f64>)]) -> Result<(), Box<dyn std::error::Error>> {
+    let points = || memory.iter().flat_map(|(name, mb)| mb.iter().enumerate().map(move |(i, mb)| (*name, i + 1, *mb)));
+    let at = |tenth: usize| (tenth * rows) as f64 / 1e7;
+    let columns: [(&str, ArrayRef); 3] = [
+        ("million rows", Arc::new(Float64Array::from_iter_values(points().map(|p| at(p.1))))),
+        ("operator", Arc::new(StringArray::from_iter_values(points().map(|p| p.0)))),
+        ("MB", Arc::new(Float64Array::from_iter_values(points().map(|p| p.2)))),
+    ];
+    let chart = ChartSpec {
+        title: "Memory of the process while rows are read".into(),
+        series: Some("operator".into()),
+        unit: "MB".into(),
+        ..ChartSpec::new(ChartKind::Line, vec![RecordBatch::try_from_iter(columns)?], "million rows", "MB")
+    };
+    Ok(std::fs::write(path, chart.to_svg(Theme::Print)?)?)
 }
 
 fn main() {
-    let most: usize = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(10_000_000);
-    println!("{:<20}{:>12}{:>12}{:>12}  MB resident at each tenth", "operator", "rows", "M rows/s", "CPU-s/M");
+    let mut arguments = std::env::args().skip(1);
+    let sizes: Vec<usize> =
+        arguments.next().map_or(vec![1_000_000, 10_000_000], |a| a.split(',').filter_map(|n| n.parse().ok()).collect());
+    let chart = arguments.next();
+    let mut longest = Vec::new();
+    println!("| operator | rows | M rows/s | CPU-s/M | MB resident at each tenth |\n|---|---|---|---|---|");
     for (name, sql) in GROWTH {
         let (program, plan) = planned(sql);
-        for rows in [most / 10, most] {
-            let source = |_: &str| Box::new(Events::new(rows, KEYS)) as _;
+        for rows in &sizes {
+            let source = |_: &str| Box::new(Events::new(*rows, KEYS)) as _;
             let runtime = sides::start(&program, &plan, source, 1, None).expect("starts");
-            let (cost, memory) = run(&runtime, rows);
-            let millions = rows as f64 / 1e6;
-            let memory: Vec<String> = memory.iter().map(|mb| format!("{mb:.0}")).collect();
+            let (cost, memory) = run(&runtime, *rows);
+            let millions = *rows as f64 / 1e6;
+            let shown: Vec<String> = memory.iter().map(|mb| format!("{mb:.0}")).collect();
             println!(
-                "{name:<20}{rows:>12}{:>12.2}{:>12.3}  {}",
+                "| {name} | {rows} | {:.2} | {:.3} | {} |",
                 millions / cost.wall_s,
                 cost.cpu_s / millions,
-                memory.join(" ")
+                shown.join(" ")
             );
+            if sizes.iter().all(|other| other <= rows) {
+                longest.push((name, memory));
+            }
         }
     }
+    if let (Some(path), Some(rows)) = (chart, sizes.iter().max()) {
+        draw(Path::new(&path), *rows, &longest).expect("the chart is written");
+    }
+    checkpoints();
+}
+
+/// What a checkpoint every second costs.
+fn checkpoints() {
     println!(
-        "\n{:<20}{:>12}{:>14}{:>14}{:>12}",
-        "1,000,000 keys", "M rows/s", "checkpointed", "CPU-s/M", "checkpointed"
+        "\n| 1,000,000 keys | M rows/s | with checkpoints | CPU-s/M | with checkpoints | more CPU |\n|---|---|---|---|---|---|"
     );
     for (name, sql) in CHECKPOINTED {
         let (program, plan) = planned(sql);
-        let cost = |dir: Option<&std::path::Path>| {
+        let cost = |dir: Option<&Path>| {
             let source = |_: &str| Box::new(Events::new(CHECKPOINT_ROWS, 1_000_000)) as _;
             let runtime = sides::start(&program, &plan, source, 1, dir).expect("starts");
             run(&runtime, CHECKPOINT_ROWS).0
@@ -105,11 +143,12 @@ fn main() {
         let (without, with) = (cost(None), cost(Some(folder.path())));
         let millions = CHECKPOINT_ROWS as f64 / 1e6;
         println!(
-            "{name:<20}{:>12.2}{:>14.2}{:>14.3}{:>12.3}",
+            "| {name} | {:.2} | {:.2} | {:.3} | {:.3} | {:.1} % |",
             millions / without.wall_s,
             millions / with.wall_s,
             without.cpu_s / millions,
-            with.cpu_s / millions
+            with.cpu_s / millions,
+            (with.cpu_s / without.cpu_s - 1.0) * 100.0
         );
     }
 }

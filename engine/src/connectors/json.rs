@@ -26,6 +26,8 @@ pub struct JsonSource<R> {
     schema: SchemaRef,
     options: JsonOptions,
     line: u64,
+    /// The memory of the text of the last read.
+    text: Vec<u8>,
 }
 
 /// The lines of one read: the text, where each line ends, and which one it is.
@@ -39,11 +41,12 @@ struct Lines {
 impl<R: BufRead + Send> JsonSource<R> {
     /// A source over `input`, called `name` in errors.
     pub fn new(input: R, name: String, schema: SchemaRef, options: JsonOptions) -> Self {
-        Self { input, name, schema, options, line: 0 }
+        Self { input, name, schema, options, line: 0, text: Vec::new() }
     }
 
     fn lines(&mut self) -> Result<Lines> {
-        let mut lines = Lines { text: Vec::with_capacity(1 << 20), ..Lines::default() };
+        let mut lines = Lines { text: std::mem::take(&mut self.text), ..Lines::default() };
+        lines.text.clear();
         while lines.ends.len() + lines.rejected.len() < LINES {
             let start = lines.text.len();
             let most = self.options.line_bytes_max;
@@ -108,6 +111,7 @@ impl<R: BufRead + Send> Source for JsonSource<R> {
             // Lines that hold no row would shift the others.
             if batch.num_rows() == lines.ends.len() {
                 let positions = lines.ends.iter().map(|(number, _)| *number).collect();
+                self.text = lines.text;
                 return Ok(Read { batch: Some(batch), positions, ..Read::default() });
             }
         }

@@ -51,6 +51,10 @@ impl Spec for Changelog {
         Properties { window: inputs.first().and_then(|p| p.window), updating: false }
     }
 
+    fn is_punctual(&self) -> bool {
+        false
+    }
+
     fn place(&self) -> Place {
         Place::Worker
     }

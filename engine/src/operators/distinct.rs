@@ -83,11 +83,12 @@ impl Seen {
     fn first_seen(&mut self, rows: Rows, columns: Vec<ArrayRef>) -> Result<Option<Rows>> {
         let touched = self.seen.touch(&columns, rows.len())?;
         let mut newest = self.newest(&touched.rows)?;
-        let rows_of = newest.iter_mut().zip(&touched.rows);
-        rows_of.filter(|(_, row)| **row >= touched.known).for_each(|(newest, _)| *newest = i64::MIN);
+        newest.iter_mut().skip(touched.known).for_each(|newest| *newest = i64::MIN);
         let mut passing: Vec<u32> = Vec::new();
         let now = Expiry::now(&rows);
-        for (i, (number, (time, now))) in touched.number.iter().zip(rows.time.values().iter().zip(&now)).enumerate() {
+        for (i, (number, (time, now))) in
+            touched.number.iter().zip(rows.time.values().iter().zip(now.iter())).enumerate()
+        {
             let Some(newest) = newest.get_mut(*number) else { continue };
             if *newest == i64::MIN || self.expiry.is_expired(*newest, *now) {
                 passing.push(i as u32);

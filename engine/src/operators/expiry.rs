@@ -5,6 +5,8 @@
 //! keys are swept together, whenever the watermark crosses a line of a grid an eighth of the time to live apart: every
 //! operator with the same time to live sweeps at the same watermark, inputs first.
 
+use std::borrow::Cow;
+
 use crate::message::Rows;
 use crate::time::{SECOND, WATERMARK_MIN, Watermark};
 
@@ -60,17 +62,21 @@ impl Expiry {
 
     /// What each row shows of the time at its place: its own, or the watermark there. (A row without a watermark is at
     /// or after it.)
-    pub fn now(rows: &Rows) -> Vec<i64> {
-        let time = rows.time.values().iter();
+    pub fn now(rows: &Rows) -> Cow<'_, [i64]> {
+        let time = rows.time.values();
         match &rows.row_watermark {
-            None => time.copied().collect(),
-            Some(w) => time.zip(w.values()).map(|(t, w)| *t.max(w)).collect(),
+            None => Cow::Borrowed(time),
+            Some(w) => time.iter().zip(w.values()).map(|(t, w)| *t.max(w)).collect(),
         }
     }
 
-    /// Whether some row of a batch might find its key expired by another row of the same batch.
-    pub fn within(&self, rows: &Rows, now: &[i64]) -> bool {
-        let (latest, earliest) = (now.iter().max(), rows.time.values().iter().min());
+    /// Whether some row of a batch might find its key expired by another one, of this batch or with one of the times
+    /// `known`.
+    pub fn within(&self, time: &[i64], now: &[i64], known: &[i64]) -> bool {
+        if self.keep == 0 {
+            return false;
+        }
+        let (latest, earliest) = (now.iter().max(), time.iter().chain(known).min());
         latest.zip(earliest).is_some_and(|(latest, earliest)| self.is_expired(*earliest, *latest))
     }
 

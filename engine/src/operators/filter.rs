@@ -32,6 +32,10 @@ impl Spec for Filter {
         format!("filter {}", self.predicate)
     }
 
+    fn is_punctual(&self) -> bool {
+        false
+    }
+
     fn place(&self) -> Place {
         Place::Worker
     }

@@ -48,6 +48,8 @@ struct Stage {
     watermark: Watermark,
     sent: Watermark,
     next: Next,
+    /// Whether what it holds back may wait for [`Graph::pause`].
+    is_patient: bool,
 }
 
 /// A tree of operators, children before parents.
@@ -60,8 +62,14 @@ impl Graph {
     /// Adds a stage with `ports` inputs; its children have been added before. Returns its number.
     pub fn add(&mut self, operator: Box<dyn Operator>, ports: usize, next: Next) -> usize {
         let ports = vec![WATERMARK_MIN; ports];
-        self.stages.push(Stage { operator, ports, watermark: WATERMARK_MIN, sent: WATERMARK_MIN, next });
+        let (watermark, sent) = (WATERMARK_MIN, WATERMARK_MIN);
+        self.stages.push(Stage { operator, ports, watermark, sent, next, is_patient: false });
         self.stages.len() - 1
+    }
+
+    /// Lets a stage hold input back until [`Graph::pause`].
+    pub fn be_patient(&mut self, stage: usize) {
+        self.stages.iter_mut().skip(stage).take(1).for_each(|stage| stage.is_patient = true);
     }
 
     /// How many stages.
@@ -81,26 +89,46 @@ impl Graph {
             Next::Exit(exit) => return left((Exit::Main(exit), message)),
         };
         let Some(stage) = self.stages.get_mut(at) else { return Ok(()) };
-        let mut out = Output::default();
+        let (next, waits) = (stage.next, stage.is_patient);
+        let (mut out, mut moved) = (Output::default(), false);
         match message {
             Message::Batch(rows) => stage.operator.on_batch(port, rows, &mut out)?,
             Message::Slice(slice) => stage.operator.on_slice(&slice, &mut out)?,
             Message::Late(late) => left((Exit::Late, Message::Late(late)))?,
             Message::Failed(failed) => left((Exit::Failed, Message::Failed(failed)))?,
-            Message::Watermark(w) => return self.push_watermark(at, port, w, left),
+            Message::Watermark(w) => moved = stage.advance(port, w),
             // Barriers and ends concern a whole graph at once: see `barrier`.
             Message::Barrier(_) | Message::End => {}
         }
-        let next = stage.next;
-        self.hand_on(next, out, left)
+        self.hand_on(next, out, left)?;
+        if moved {
+            self.hand_on_closed(at, left)?;
+        }
+        if waits { Ok(()) } else { self.pause_stage(at, left) }
     }
 
-    fn push_watermark(&mut self, at: usize, port: usize, watermark: Watermark, left: &mut Leave<'_>) -> Result<()> {
-        let Some(all) = self.stages.get_mut(at).and_then(|s| s.advance(port, watermark)) else { return Ok(()) };
+    /// No more input is there yet: lets every stage hand on what it held back, children first.
+    pub fn pause(&mut self, left: &mut Leave<'_>) -> Result<()> {
+        (0..self.stages.len()).try_for_each(|at| self.pause_stage(at, left))
+    }
+
+    fn pause_stage(&mut self, at: usize, left: &mut Leave<'_>) -> Result<()> {
+        let Some(stage) = self.stages.get_mut(at) else { return Ok(()) };
+        let mut out = Output::default();
+        if !stage.operator.on_pause(&mut out)? {
+            return Ok(());
+        }
+        let next = stage.next;
+        self.hand_on(next, out, left)?;
+        self.hand_on_closed(at, left)
+    }
+
+    /// Hands on all that a stage's watermark closes, and the watermark if it moved.
+    fn hand_on_closed(&mut self, at: usize, left: &mut Leave<'_>) -> Result<()> {
         loop {
-            let Some(stage) = self.stages.get_mut(at) else { return Ok(()) };
+            let Some(stage) = self.stages.get_mut(at).filter(|s| s.watermark > WATERMARK_MIN) else { return Ok(()) };
             let mut out = Output::default();
-            let on = stage.operator.on_watermark(all, &mut out)?;
+            let on = stage.operator.on_watermark(stage.watermark, &mut out)?;
             let (next, more, moved) = (stage.next, out.more, on > stage.sent);
             stage.sent = on.max(stage.sent);
             self.hand_on(next, out, left)?;
@@ -219,8 +247,8 @@ impl Default for StageWatermarks {
 }
 
 impl Stage {
-    /// Takes the watermark of one input; returns that of all, if it moved.
-    fn advance(&mut self, port: usize, watermark: Watermark) -> Option<Watermark> {
+    /// Takes the watermark of one input; whether that of all moved.
+    fn advance(&mut self, port: usize, watermark: Watermark) -> bool {
         if let Some(p) = self.ports.get_mut(port) {
             *p = watermark.max(*p);
             self.operator.on_input_watermark(port, *p);
@@ -228,6 +256,6 @@ impl Stage {
         let all = self.ports.iter().copied().min().unwrap_or(WATERMARK_MIN);
         let moved = all > self.watermark;
         self.watermark = all.max(self.watermark);
-        moved.then_some(all)
+        moved
     }
 }

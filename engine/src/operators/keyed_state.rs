@@ -42,7 +42,8 @@ pub struct KeyedState {
     is_changed: Vec<bool>,
 }
 
-/// The rows of a state that a batch touches, each once, in the order of their first appearance.
+/// The rows of a state that a batch touches, each once: those that were there, then new ones, each in the order of
+/// their first appearance.
 #[derive(Debug, Default)]
 pub struct Touched {
     /// The rows.
@@ -51,8 +52,8 @@ pub struct Touched {
     pub first: Vec<u32>,
     /// For each row of the batch, the number of its key among `rows`.
     pub number: Vec<usize>,
-    /// Rows from this one on are new.
-    pub known: u32,
+    /// So many of `rows` were there before; the others are new.
+    pub known: usize,
 }
 
 impl Touched {
@@ -64,6 +65,11 @@ impl Touched {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Those that were there before.
+    pub fn known(&self) -> &[u32] {
+        self.rows.get(..self.known).unwrap_or_default()
     }
 }
 
@@ -102,7 +108,7 @@ impl KeyedState {
 
     /// Finds the rows of a batch's keys, and adds those that are missing; their values must be written next.
     pub fn touch(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Touched> {
-        let mut touched = Touched { known: self.len as u32, ..Touched::default() };
+        let before = self.len;
         match &mut self.index {
             Some(index) => {
                 index.intern(keys, &mut self.ids)?;
@@ -114,34 +120,56 @@ impl KeyedState {
                 self.len = self.len.max(rows.min(1));
             }
         }
-        self.numbers.resize(self.len, NONE);
-        touched.number.reserve(rows);
+        let mut touched = Touched { number: Vec::with_capacity(rows), ..Touched::default() };
+        let mut fresh: Vec<u32> = Vec::new();
+        // New rows are numbered as they come, so one is new in this batch if it is the next of them.
+        let mut next = before;
         for (at, id) in self.ids.iter().enumerate() {
-            let Some(number) = self.numbers.get_mut(*id) else { continue };
-            if *number == NONE {
-                *number = touched.rows.len() as u32;
-                touched.rows.push(*id as u32);
-                touched.first.push(at as u32);
+            match self.numbers.get_mut(*id) {
+                Some(number) => {
+                    if *number == NONE {
+                        *number = touched.rows.len() as u32;
+                        touched.rows.push(*id as u32);
+                        touched.first.push(at as u32);
+                    }
+                    touched.number.push(*number as usize);
+                }
+                None => {
+                    if *id == next {
+                        fresh.push(at as u32);
+                        next += 1;
+                    }
+                    touched.number.push(*id);
+                }
             }
-            touched.number.push(*number as usize);
         }
         for row in &touched.rows {
-            self.numbers.iter_mut().skip(*row as usize).take(1).for_each(|n| *n = NONE);
+            if let Some(number) = self.numbers.get_mut(*row as usize) {
+                *number = NONE;
+            }
         }
-        if self.len > touched.known as usize {
-            self.add(keys, &touched)?;
+        touched.known = touched.rows.len();
+        if !fresh.is_empty() {
+            let known = touched.known;
+            for (number, id) in touched.number.iter_mut().zip(&self.ids).filter(|(_, id)| **id >= before) {
+                *number = id - before + known;
+            }
+            touched.rows.extend(before as u32..self.len as u32);
+            touched.first.extend(&fresh);
+            self.numbers.resize(self.len, NONE);
+            self.add(keys, before as u32, fresh)?;
         }
         Ok(touched)
     }
 
-    fn add(&mut self, keys: &[ArrayRef], touched: &Touched) -> Result<()> {
-        let fresh = touched.rows.iter().zip(&touched.first).filter(|(row, _)| **row >= touched.known);
-        let (rows, first): (Vec<u32>, Vec<u32>) = fresh.map(|(r, f)| (*r, *f)).unzip();
-        let first = UInt32Array::from(first);
+    /// Adds rows from `from` on, of the keys at `places`.
+    fn add(&mut self, keys: &[ArrayRef], from: u32, places: Vec<u32>) -> Result<()> {
+        let rows: Vec<u32> = (from..self.len as u32).collect();
+        let places = UInt32Array::from(places);
         self.columns.iter_mut().for_each(|c| c.resize(self.len));
         self.is_changed.resize(self.len, false);
         for (column, key) in self.columns.iter_mut().zip(keys) {
-            column.write(&rows, &take(key, &first, None)?)?;
+            column.write(&rows, &take(key, &places, None)?)?;
         }
         Ok(())
     }
@@ -210,10 +238,7 @@ impl KeyedState {
     pub fn snapshot<'a>(parts: impl IntoIterator<Item = &'a mut Self>, whole: bool) -> Result<StateChange> {
         let mut batches = Vec::new();
         for part in parts {
-            let changed = std::mem::take(&mut part.changed);
-            for row in &changed {
-                part.is_changed.iter_mut().skip(*row as usize).take(1).for_each(|c| *c = false);
-            }
+            let changed = part.take_changed();
             let rows = if whole { (0..part.len as u32).collect() } else { changed };
             if !rows.is_empty() {
                 batches.push(part.batch(&rows)?);
@@ -224,6 +249,22 @@ impl KeyedState {
             (false, true) => StateChange::None,
             (false, false) => StateChange::Append { batches, needed_until: i64::MAX },
         })
+    }
+
+    /// The rows that changed since the last call, in the order in which they lie: a column is read from front to back.
+    fn take_changed(&mut self) -> Vec<u32> {
+        let mut changed = std::mem::take(&mut self.changed);
+        if changed.len() * 8 > self.len {
+            let marked = (0_u32..).zip(&self.is_changed).filter(|(_, is)| **is).map(|(row, _)| row);
+            changed = marked.collect();
+            self.is_changed.iter_mut().for_each(|is| *is = false);
+            return changed;
+        }
+        changed.sort_unstable();
+        for row in &changed {
+            self.is_changed.iter_mut().skip(*row as usize).take(1).for_each(|c| *c = false);
+        }
+        changed
     }
 
     /// Takes back its share of what [`KeyedState::snapshot`] gave: of several rows with one key, the last counts.
@@ -237,7 +278,8 @@ impl KeyedState {
             }
             let (keys, values) = batch.columns().split_at(self.key_schema.fields().len());
             let touched = self.touch(keys, batch.num_rows())?;
-            self.write(&touched.rows, 0, values)?;
+            let rows: Vec<u32> = touched.number.iter().filter_map(|n| touched.rows.get(*n).copied()).collect();
+            self.write(&rows, 0, values)?;
         }
         self.changed.clear();
         self.is_changed.iter_mut().for_each(|c| *c = false);

@@ -206,6 +206,7 @@ impl Merge {
         let (windows, watermark) = (self.windows, self.watermark);
         let is_open = |(start, _): &SliceKey| windows.last_end(*start) > watermark;
         self.slices.retain(|key, _| is_open(key));
+        self.unsaved.retain(|slice| windows.last_end(slice.start) > watermark);
         self.out.retain_mut(|out| {
             out.slices.retain(is_open);
             !out.slices.is_empty()
@@ -411,7 +412,9 @@ impl Operator for Merge {
     }
 
     fn state_bytes(&self) -> usize {
-        self.slices.values().flatten().map(RecordBatch::get_array_memory_size).sum::<usize>()
+        // What is not saved yet is mostly the same arrays.
+        let open: usize = self.slices.values().flatten().map(RecordBatch::get_array_memory_size).sum();
+        open.max(self.unsaved.iter().map(|slice| slice.groups.get_array_memory_size()).sum())
             + self.closing.iter().flat_map(|c| &c.held).map(Divided::bytes).sum::<usize>()
     }
 }

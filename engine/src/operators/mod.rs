@@ -100,6 +100,12 @@ pub trait Operator: Send {
         Ok(watermark)
     }
 
+    /// No more input is there: hands on what was held back to be taken together with more. Whether there was any: then
+    /// `on_watermark` is asked again.
+    fn on_pause(&mut self, _out: &mut Output) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Hands on whatever must not stay in this operator across a checkpoint (a worker keeps no state over a barrier).
     fn on_barrier(&mut self, _out: &mut Output) -> Result<()> {
         Ok(())
@@ -126,7 +132,7 @@ pub trait Operator: Send {
         Err(Error::Corrupt("there is spilled state for an operator that spills none".into()))
     }
 
-    /// What changed since the last call; called after `on_barrier`. `whole`: the state is in so many files that all of it is
+    /// What changed since the last call; called after `on_pause` and `on_barrier`. `whole`: the state is in so many files that all of it is
     /// to be written anew, as a [`StateChange::Replace`] where it comes in appended files.
     fn snapshot(&mut self, _whole: bool) -> Result<StateChange> {
         Ok(StateChange::None)

@@ -131,8 +131,8 @@ struct Waiting {
     rows: Vec<Waited>,
     count: usize,
     thin_out_at: usize,
-    /// Rows that came since the last checkpoint.
-    unsaved: Vec<Rows>,
+    /// Rows that came since the last checkpoint, with their greatest event time, until the watermark has passed that.
+    unsaved: Vec<(i64, Rows)>,
     watermark: Watermark,
 }
 
@@ -238,7 +238,7 @@ impl Operator for Waiting {
             return Ok(());
         }
         let rows = Rows { row_watermark: None, batch: rows.batch.with_schema(self.spec.input.clone())?, ..rows };
-        self.unsaved.push(rows.clone());
+        self.unsaved.push((arrow::compute::max(&rows.time).unwrap_or(i64::MIN), rows.clone()));
         self.wait(rows);
         self.thin_out()
     }
@@ -248,6 +248,7 @@ impl Operator for Waiting {
             self.evaluate(rows, watermark, out)?;
         }
         self.watermark = watermark;
+        self.unsaved.retain(|(last, _)| *last >= watermark);
         if let Some(histories) = &mut self.histories {
             histories.expire(watermark)?;
         }
@@ -260,7 +261,11 @@ impl Operator for Waiting {
         let rows: Vec<&Rows> = match whole {
             true => self.rows.iter().map(|w| &w.rows).collect(),
             // What came and went between two checkpoints is not written.
-            false => unsaved.iter().filter(|r| r.time.values().iter().any(|t| *t >= watermark)).collect(),
+            false => unsaved
+                .iter()
+                .map(|(_, rows)| rows)
+                .filter(|r| r.time.values().iter().any(|t| *t >= watermark))
+                .collect(),
         };
         let last = rows.iter().flat_map(|r| r.time.values()).max().copied();
         let mut batches = rows.into_iter().map(tag).collect::<Result<Vec<_>>>()?;
@@ -299,6 +304,8 @@ impl Operator for Waiting {
 
     fn state_bytes(&self) -> usize {
         let rows = self.rows.iter().map(|w| w.rows.batch.get_array_memory_size()).sum::<usize>();
+        // What is not saved yet is mostly the same arrays.
+        let rows = rows.max(self.unsaved.iter().map(|(_, rows)| rows.batch.get_array_memory_size()).sum());
         rows + self.histories.as_ref().map_or(0, Histories::state_bytes)
     }
 }

@@ -55,6 +55,10 @@ impl Spec for OverUpdating {
         ))
     }
 
+    fn is_punctual(&self) -> bool {
+        false
+    }
+
     fn properties(&self, _inputs: &[Properties]) -> Properties {
         Properties { window: None, updating: true }
     }

@@ -36,6 +36,10 @@ impl Spec for Project {
         format!("project {}", columns.join(", "))
     }
 
+    fn is_punctual(&self) -> bool {
+        false
+    }
+
     fn place(&self) -> Place {
         Place::Worker
     }

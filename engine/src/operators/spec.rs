@@ -72,6 +72,12 @@ pub trait Spec: Debug + Send + Sync {
         Place::Final
     }
 
+    /// Whether its results depend on which of the watermarks it sees, or after which rows: then what feeds it hands on
+    /// each at once.
+    fn is_punctual(&self) -> bool {
+        true
+    }
+
     /// Whether rows can be late for it; they go to `<pipeline>__late`.
     fn has_late_rows(&self) -> bool {
         false

@@ -54,6 +54,10 @@ impl Spec for TopN {
         grows.then(|| Warning::without_ttl("the state of row_number() grows with every new partition"))
     }
 
+    fn is_punctual(&self) -> bool {
+        false
+    }
+
     fn properties(&self, _inputs: &[Properties]) -> Properties {
         Properties { window: None, updating: true }
     }

@@ -27,6 +27,7 @@ struct Blueprint {
     build: Build,
     ports: usize,
     next: Next,
+    is_patient: bool,
 }
 
 /// A pipeline's graphs, to be built once per worker and once for the final thread.
@@ -50,7 +51,7 @@ impl Blueprints {
     /// Lowers a plan.
     pub fn new(plan: &Plan) -> Result<Self> {
         let mut all = Self::default();
-        let root = all.lower(plan)?;
+        let root = all.lower(plan, true)?;
         all.connect_final(root, Next::Exit(SINK));
         Ok(all)
     }
@@ -71,12 +72,12 @@ impl Blueprints {
     }
 
     fn add_worker(&mut self, ports: usize, build: Build) -> usize {
-        self.worker.push(Blueprint { build, ports, next: Next::Exit(0) });
+        self.worker.push(Blueprint { build, ports, next: Next::Exit(0), is_patient: false });
         self.worker.len() - 1
     }
 
-    fn add_final(&mut self, ports: usize, build: Build) -> usize {
-        self.last.push(Blueprint { build, ports, next: Next::Exit(SINK) });
+    fn add_final(&mut self, ports: usize, build: Build, is_patient: bool) -> usize {
+        self.last.push(Blueprint { build, ports, next: Next::Exit(SINK), is_patient });
         self.last.len() - 1
     }
 
@@ -98,7 +99,8 @@ impl Blueprints {
         }
     }
 
-    fn lower(&mut self, plan: &Plan) -> Result<Side> {
+    /// `patient`: whether nothing between here and the sink is punctual.
+    fn lower(&mut self, plan: &Plan, patient: bool) -> Result<Side> {
         match plan {
             Plan::Scan { table, columns, .. } => {
                 let columns = columns.clone();
@@ -106,33 +108,34 @@ impl Blueprints {
                 self.entries.push((table.clone(), Next::Stage { stage, port: 0 }));
                 Ok(Side::Worker(stage))
             }
-            Plan::Operator { spec, inputs } => self.operator(spec, inputs),
+            Plan::Operator { spec, inputs } => self.operator(spec, inputs, patient),
         }
     }
 
-    fn operator(&mut self, spec: &Arc<dyn Spec>, inputs: &[Plan]) -> Result<Side> {
-        let mut sides = inputs.iter().map(|i| self.lower(i)).collect::<Result<Vec<_>>>()?;
+    fn operator(&mut self, spec: &Arc<dyn Spec>, inputs: &[Plan], patient: bool) -> Result<Side> {
+        let before = patient && !spec.is_punctual();
+        let mut sides = inputs.iter().map(|i| self.lower(i, before)).collect::<Result<Vec<_>>>()?;
         if spec.first_half().is_some() {
             let half = spec.clone();
             let build: Build = Arc::new(move || {
                 half.first_half().unwrap_or_else(|| Err(Error::Bug("an operator lost its first half".into())))
             });
-            sides = sides.into_iter().map(|side| self.add(vec![side], build.clone())).collect();
-            return Ok(self.add_last(sides, spec));
+            sides = sides.into_iter().map(|side| self.add(vec![side], build.clone(), patient)).collect();
+            return Ok(self.add_last(sides, spec, patient));
         }
         match spec.place() {
             Place::Worker => {
                 let own = spec.clone();
-                Ok(self.add(sides, Arc::new(move || own.build())))
+                Ok(self.add(sides, Arc::new(move || own.build()), patient))
             }
-            Place::Final => Ok(self.add_last(sides, spec)),
+            Place::Final => Ok(self.add_last(sides, spec, patient)),
         }
     }
 
     /// Adds an operator in the workers if all its inputs are there, else in the final thread.
-    fn add(&mut self, sides: Vec<Side>, build: Build) -> Side {
+    fn add(&mut self, sides: Vec<Side>, build: Build, patient: bool) -> Side {
         if !sides.iter().all(|s| matches!(s, Side::Worker(_))) {
-            return self.connect_last(sides, build);
+            return self.connect_last(sides, build, patient);
         }
         let own = self.add_worker(sides.len(), build);
         for (port, side) in sides.iter().enumerate() {
@@ -145,13 +148,13 @@ impl Blueprints {
         Side::Worker(own)
     }
 
-    fn add_last(&mut self, sides: Vec<Side>, spec: &Arc<dyn Spec>) -> Side {
+    fn add_last(&mut self, sides: Vec<Side>, spec: &Arc<dyn Spec>, patient: bool) -> Side {
         let own = spec.clone();
-        self.connect_last(sides, Arc::new(move || own.build()))
+        self.connect_last(sides, Arc::new(move || own.build()), patient)
     }
 
-    fn connect_last(&mut self, sides: Vec<Side>, build: Build) -> Side {
-        let own = self.add_final(sides.len(), build);
+    fn connect_last(&mut self, sides: Vec<Side>, build: Build, patient: bool) -> Side {
+        let own = self.add_final(sides.len(), build, patient);
         for (port, side) in sides.into_iter().enumerate() {
             self.connect_final(side, Next::Stage { stage: own, port });
         }
@@ -162,7 +165,10 @@ impl Blueprints {
 fn build(blueprints: &[Blueprint]) -> Result<Graph> {
     let mut graph = Graph::default();
     for b in blueprints {
-        graph.add((b.build)()?, b.ports, b.next);
+        let stage = graph.add((b.build)()?, b.ports, b.next);
+        if b.is_patient {
+            graph.be_patient(stage);
+        }
     }
     Ok(graph)
 }
@@ -177,5 +183,32 @@ impl Operator for Scan {
         let batch = rows.batch.project(&self.columns)?;
         out.batches.push(Rows { batch, ..rows });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::program::Program;
+
+    /// Which stages of the final thread may hold input back.
+    fn patient(query: &str) -> Vec<bool> {
+        let mut program = Program::default();
+        let tables = "CREATE TABLE t (ts TIMESTAMP, k BIGINT, v BIGINT, WATERMARK FOR ts) WITH (connector = 'ingest');
+                      CREATE TABLE o WITH (connector = 'lake', format = 'debezium_json');";
+        program.execute(&format!("{tables} INSERT INTO o {query};"), "lower.sql").unwrap();
+        let blueprints = Blueprints::new(&program.pipelines["o"].plan).unwrap();
+        blueprints.last.iter().map(|b| b.is_patient).collect()
+    }
+
+    #[test]
+    fn input_waits_only_where_nothing_depends_on_the_place_of_a_watermark() {
+        let count = "SELECT k, count(*) AS n FROM t GROUP BY k";
+        assert!(patient(count).iter().all(|p| *p));
+        let of_counts = patient(&format!("SELECT n, count(*) AS m FROM ({count}) GROUP BY n"));
+        assert!(of_counts.len() > 1 && of_counts.iter().all(|p| *p));
+        assert!(!patient(&format!("{count} EMIT EVERY INTERVAL '10 seconds'"))[0]);
+        let joined = patient(&format!("SELECT t.v, c.n FROM ({count}) AS c JOIN t ON t.k = c.k"));
+        assert!(!joined[0], "{joined:?}");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -149,7 +149,8 @@ impl Running {
                         self.turn = (turn + 1) % workers.len().max(1);
                         let Some(worker) = workers.get_mut(turn) else { return Ok(()) };
                         let (left, _) = worker.yields(feed)?;
-                        last.take(left)
+                        last.take(left)?;
+                        last.pause()
                     }
                 }
             }
@@ -163,7 +164,8 @@ impl Running {
                         watermarks = last.take_rows(left)?;
                         mark = own;
                     }
-                    mark.map_or(Ok(()), |mark| last.together(watermarks, mark))
+                    mark.map_or(Ok(()), |mark| last.together(watermarks, mark))?;
+                    last.pause()
                 }
             },
         }
@@ -340,7 +342,15 @@ impl Final {
     fn run(mut self, yields: &[Receiver<Yield>]) -> Result<()> {
         let mut turn = 0;
         loop {
-            let Some(first) = yields.get(turn).and_then(|y| y.recv().ok()) else { return Ok(()) };
+            let Some(own) = yields.get(turn) else { return Ok(()) };
+            let first = match own.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    self.pause()?;
+                    own.recv().ok()
+                }
+                first => first.ok(),
+            };
+            let Some(first) = first else { return Ok(()) };
             match first {
                 Yield::Batch(left) => {
                     turn = (turn + 1) % yields.len();
@@ -375,14 +385,23 @@ impl Final {
         self.take(watermarks)?;
         match mark {
             Mark::Watermark => {}
-            Mark::Barrier(n) => self.checkpoint(n)?,
+            Mark::Barrier(n) => {
+                self.pause()?;
+                self.checkpoint(n)?;
+            }
             Mark::End => {
+                self.pause()?;
                 self.outlet.target.sink.finish()?;
                 self.outlet.sides.finish()?;
                 let _ = self.reports.send(Event::Report(Report::Ended));
             }
         }
         Ok(())
+    }
+
+    /// Nothing more is there yet: what was held back goes on.
+    fn pause(&mut self) -> Result<()> {
+        self.graph.pause(&mut |(_, message)| self.outlet.take(message))
     }
 
     /// Takes everything but watermarks, which it gives back.

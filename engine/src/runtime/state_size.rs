@@ -20,7 +20,8 @@ CREATE TABLE u (ts TIMESTAMP, k BIGINT, v BIGINT, WATERMARK FOR ts AS ts) WITH (
 CREATE TABLE o WITH (connector = 'blackhole', format = 'debezium_json');
 SET updating_ttl = INTERVAL '1 minute';";
 
-const QUERIES: [&str; 17] = [
+const QUERIES: [&str; 18] = [
+    "SELECT k, count(*) AS n FROM t GROUP BY hop(INTERVAL '5 seconds', INTERVAL '30 seconds'), k",
     "SELECT k, count(*) AS n FROM t GROUP BY k",
     "SELECT k, count(DISTINCT v) AS n, array_agg(v) AS l FROM t GROUP BY k",
     "SELECT n, count(*) AS m, max(k) AS k FROM (SELECT k, count(*) AS n FROM t GROUP BY k) GROUP BY n",
@@ -71,6 +72,7 @@ impl Running {
                 self.last.push(self.blueprints.exits[exit], message, &mut |_| Ok(())).unwrap();
             }
         }
+        self.last.pause(&mut |_| Ok(())).unwrap();
     }
 
     fn bytes(&self) -> usize {
@@ -121,7 +123,7 @@ fn a_checkpoint_every_second_leaves_few_files() {
         for second in 0..150 {
             running.push(&Message::Batch(rows(second)));
             running.push(&Message::Watermark(second * SECOND));
-            running.last.barrier(&mut Vec::new()).unwrap();
+            running.last.barrier(&mut |_| Ok(())).unwrap();
             for (stage, files) in files.iter_mut().enumerate() {
                 let parts = |batches: &[RecordBatch]| batches.chunk_by(|a, b| a.schema() == b.schema()).count();
                 match running.last.snapshot(stage, *files >= FILES_MAX).unwrap() {

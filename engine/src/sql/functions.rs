@@ -1,7 +1,7 @@
 //! The functions that SQL can call: DataFusion's, the window functions, JSON, the calendar, `percentile_disc`, sketches.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::Result as DfResult;
@@ -30,11 +30,21 @@ pub const WINDOW_FUNCTIONS: [(&str, usize); 4] = [("tumble", 1), ("hop", 2), ("c
 /// What marks a join as one with versions: never called.
 pub const AS_OF: &str = "__as_of";
 
+type Scalars = BTreeMap<String, Arc<ScalarUDF>>;
+
+/// DataFusion's scalar functions, made when the first is asked for: making all of them is half of what a program without
+/// any costs at its start.
+static GIVEN: LazyLock<Scalars> = LazyLock::new(|| {
+    let mut all = BTreeMap::new();
+    SessionStateDefaults::default_scalar_functions().into_iter().for_each(|f| add(&mut all, f));
+    all
+});
+
 /// All functions by name.
 #[derive(Debug, Clone)]
 pub struct Functions {
-    /// Scalar functions.
-    pub scalar: BTreeMap<String, Arc<ScalarUDF>>,
+    /// Scalar functions that are not DataFusion's, or in place of one of those.
+    own_scalar: Scalars,
     /// Aggregate functions.
     pub aggregate: BTreeMap<String, Arc<AggregateUDF>>,
     /// `OVER` functions.
@@ -60,7 +70,7 @@ pub fn own_aggregates() -> Vec<Arc<AggregateUDF>> {
 impl Default for Functions {
     fn default() -> Self {
         let mut functions = Self {
-            scalar: BTreeMap::new(),
+            own_scalar: BTreeMap::new(),
             aggregate: BTreeMap::new(),
             window: BTreeMap::new(),
             planners: SessionStateDefaults::default_expr_planners(),
@@ -69,12 +79,7 @@ impl Default for Functions {
         };
         let windows = WINDOW_FUNCTIONS.iter().map(|(name, n)| Arc::new(ScalarUDF::from(WindowFunction::new(name, *n))));
         functions.planners.insert(0, Arc::new(JsonOperators));
-        for f in SessionStateDefaults::default_scalar_functions()
-            .into_iter()
-            .chain(windows)
-            .chain(json::functions())
-            .chain(own_scalars())
-        {
+        for f in windows.chain(json::functions()).chain(own_scalars()) {
             functions.add_scalar(f);
         }
         let signature = Signature::variadic_any(Volatility::Volatile);
@@ -99,9 +104,20 @@ impl Functions {
 
     /// Adds a scalar function under its name and aliases.
     pub fn add_scalar(&mut self, f: Arc<ScalarUDF>) {
-        for name in f.aliases().iter().chain([&f.name().to_string()]) {
-            self.scalar.insert(name.clone(), f.clone());
-        }
+        add(&mut self.own_scalar, f);
+    }
+
+    /// A scalar function by its name or an alias.
+    pub fn scalar(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        // No name is both a scalar and an aggregate function, so DataFusion's need not be made to find that one is not.
+        let given = || if self.aggregate.contains_key(name) { None } else { GIVEN.get(name) };
+        self.own_scalar.get(name).or_else(given).cloned()
+    }
+
+    /// The names of all scalar functions.
+    pub fn scalar_names(&self) -> Vec<String> {
+        let others = self.own_scalar.keys().filter(|name| !GIVEN.contains_key(*name));
+        GIVEN.keys().chain(others).cloned().collect()
     }
 
     /// DataFusion's analysis of a plan, with our rewrites first.
@@ -111,7 +127,7 @@ impl Functions {
 
     /// Whether a function of any kind has this name.
     pub fn has(&self, name: &str) -> bool {
-        self.scalar.contains_key(name) || self.aggregate.contains_key(name) || self.window.contains_key(name)
+        self.scalar(name).is_some() || self.aggregate.contains_key(name) || self.window.contains_key(name)
     }
 
     /// Adds an aggregate function under its name and aliases.
@@ -119,6 +135,13 @@ impl Functions {
         for name in f.aliases().iter().chain([&f.name().to_string()]) {
             self.aggregate.insert(name.clone(), f.clone());
         }
+    }
+}
+
+/// Adds a function under its name and aliases.
+fn add(all: &mut Scalars, f: Arc<ScalarUDF>) {
+    for name in f.aliases().iter().chain([&f.name().to_string()]) {
+        all.insert(name.clone(), f.clone());
     }
 }
 

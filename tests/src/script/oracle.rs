@@ -35,7 +35,8 @@ async fn answers(script: &Script) -> Result<BTreeMap<String, Answer>, String> {
     let mut program = Program::default();
     program.execute(&script.sql, &script.name).map_err(|e| e.to_string())?;
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    for function in program.functions.scalar.values() {
+    let scalars = program.functions.scalar_names().into_iter().filter_map(|name| program.functions.scalar(&name));
+    for function in scalars {
         context.register_udf(function.as_ref().clone());
     }
     for function in program.functions.aggregate.values() {

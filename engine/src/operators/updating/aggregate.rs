@@ -1,10 +1,10 @@
 //! The state of an updating aggregate, and what a batch does to it.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array, UInt64Array};
-use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt64Array};
+use arrow::datatypes::UInt64Type;
 use arrow::record_batch::RecordBatch;
 
 use super::changes::{Changes, taken_back};
@@ -13,20 +13,16 @@ use super::function::{Function, News};
 use super::multiset::Multiset;
 use super::share;
 use super::spec::UpdatingAggregate;
+use super::step::{Arrival, Places, Step, integers};
+use super::waiting::{Input, Waiting, joined, shares};
 use crate::error::Result;
 use crate::message::{Rows, SliceState};
 use crate::operators::accumulate::Inputs;
 use crate::operators::expiry::Expiry;
 use crate::operators::failing::of_good_rows;
-use crate::operators::keyed_state::{KeyedState, Touched};
+use crate::operators::keyed_state::KeyedState;
 use crate::operators::{Operator, Output, StateChange};
-use crate::time::{WATERMARK_MAX, Watermark};
-
-/// The places of what every group has among the values of its state; the functions' columns follow.
-const NEWEST: usize = 0;
-const COUNT: usize = 1;
-const SERIAL: usize = 2;
-const FUNCTIONS: usize = 3;
+use crate::time::{WATERMARK_MAX, WATERMARK_MIN, Watermark};
 
 /// Groups are taken back in batches of this many.
 const ROWS_PER_EMIT: usize = 64 * 1024;
@@ -34,52 +30,37 @@ const ROWS_PER_EMIT: usize = 64 * 1024;
 /// One updating aggregate.
 pub(super) struct Updating {
     spec: UpdatingAggregate,
-    /// By key: the newest event time, the number of rows (if some can be taken back), a serial number, and the state of
-    /// each function.
+    /// By key: what [`Places`] says, and the state of each function.
     groups: KeyedState,
+    places: Places,
     first_sights: Vec<FirstSight>,
     multiset: Option<Multiset>,
     expiry: Expiry,
+    waiting: Waiting,
+    /// Whether a watermark waits too.
+    withholds: bool,
+    /// What waits is worked off when this would sweep: so the changes of a key are as close together as its rows, but
+    /// for an eighth of the time to live.
+    pace: Expiry,
     /// Each group gets another one, and a key that expired and came back too: what is kept by group is told apart by it.
     next_serial: u64,
 }
 
-/// The groups that a batch touches, before and after.
-struct Step {
-    touched: Touched,
-    newest: Vec<i64>,
-    count: Vec<i64>,
-    serial: Vec<u64>,
-    /// The state of the first so many groups goes on: accumulators want groups to come in order.
-    going_on: usize,
-    /// So many had a result: those that go on, then those whose key had expired.
-    had: usize,
-    /// The rows of the batch that count, if a key expired within it.
-    live_rows: Option<BooleanArray>,
-}
-
-/// What comes in: a time for each row or state, to tell whether its key has expired; its event time; whether it takes
-/// back another.
-struct Arrival<'a> {
-    now: &'a [i64],
-    time: &'a [i64],
-    retracts: Option<&'a BooleanArray>,
-}
-
 impl Updating {
     pub(super) fn new(spec: UpdatingAggregate) -> Result<Self> {
-        let field = |name: &str, t: DataType| -> FieldRef { Arc::new(Field::new(name, t, false)) };
-        let mut values = vec![
-            field("newest_event_ns", DataType::Int64),
-            field("row_count", DataType::Int64),
-            field("group", DataType::UInt64),
-        ];
+        let first_sights = FirstSight::all(&spec.functions, spec.retracting, &spec.input)?;
+        let multiset = Multiset::new(&spec.functions, &spec.aggregation, &spec.input)?;
+        let (places, mut values) = Places::new(spec.retracting, !first_sights.is_empty() || multiset.is_some());
         values.extend(spec.functions.iter().flat_map(|f| f.columns.iter().cloned()));
         Ok(Self {
             groups: KeyedState::new("groups", &spec.aggregation.group_fields, values)?,
-            first_sights: FirstSight::all(&spec.functions, spec.retracting, &spec.input)?,
-            multiset: Multiset::new(&spec.functions, &spec.aggregation, &spec.input)?,
+            places,
+            first_sights,
+            multiset,
             expiry: Expiry::new(spec.keep),
+            waiting: Waiting::default(),
+            withholds: false,
+            pace: Expiry::new(spec.ttl),
             next_serial: 0,
             spec,
         })
@@ -90,61 +71,34 @@ impl Updating {
         self.spec.aggregation.groups.is_empty()
     }
 
+    /// Takes all that waits.
+    fn work(&mut self, out: &mut Output) -> Result<()> {
+        for input in self.waiting.take() {
+            match input {
+                Input::Rows(batches) => {
+                    let Some(rows) = joined(batches)? else { continue };
+                    let aggregation = self.spec.aggregation.clone();
+                    for (rows, inputs) in of_good_rows(rows, out, &|rows| aggregation.inputs(&rows.batch))? {
+                        self.rows(&rows, inputs, out)?;
+                    }
+                }
+                Input::Shares(all) => {
+                    if let Some(share) = shares(&all)? {
+                        self.share(&share, out)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the groups and brings everything up to date but the functions.
     fn step(&mut self, keys: &[ArrayRef], arrival: &Arrival<'_>) -> Result<Step> {
         let touched = self.groups.touch(keys, arrival.time.len())?;
-        let n = touched.len();
-        let own = self.groups.read(&touched.rows, NEWEST, FUNCTIONS)?;
-        let mut newest = integers(own.get(NEWEST));
-        let mut count = integers(own.get(COUNT));
-        let mut serial = own.get(SERIAL).map(|s| s.as_primitive::<UInt64Type>().values().to_vec()).unwrap_or_default();
-        let mut had = Vec::with_capacity(n);
-        for (i, row) in touched.rows.iter().enumerate() {
-            let (Some(newest), Some(count), Some(serial)) = (newest.get_mut(i), count.get_mut(i), serial.get_mut(i))
-            else {
-                continue;
-            };
-            let is_known = *row < touched.known;
-            if is_known && (*count > 0 || self.is_global()) {
-                had.push(i);
-                continue;
-            }
-            (*newest, *count, *serial) = (i64::MIN, 0, self.next_serial);
-            self.next_serial += 1;
-        }
-        let mut renewed: Vec<Option<usize>> = Vec::new();
-        for (row, (number, (time, now))) in touched.number.iter().zip(arrival.time.iter().zip(arrival.now)).enumerate()
-        {
-            let (Some(newest), Some(count)) = (newest.get_mut(*number), count.get_mut(*number)) else { continue };
-            if *newest != i64::MIN && self.expiry.is_expired(*newest, *now) {
-                renewed.resize(n, None);
-                renewed.iter_mut().skip(*number).take(1).for_each(|r| *r = Some(row));
-                (*newest, *count) = (*time, 0);
-            }
-            *newest = (*newest).max(*time);
-            *count += if arrival.retracts.is_some_and(|r| r.value(row)) { -1 } else { 1 };
-        }
-        count.iter_mut().for_each(|c| *c = (*c).max(0));
-        let going_on =
-            had.iter().copied().filter(|i| !renewed.get(*i).is_some_and(Option::is_some)).collect::<Vec<_>>();
-        let mut step =
-            Step { touched, newest, count, serial, going_on: going_on.len(), had: had.len(), live_rows: None };
-        if !renewed.is_empty() {
-            self.renew(&renewed, &mut step);
-        }
-        step.put_first(&going_on, &had);
+        let own = self.groups.read(touched.known(), 0, self.places.functions)?;
+        let mut step = Step::new(touched, &own, self.places, &mut self.next_serial);
+        step.take(arrival, &self.expiry, self.is_global(), &mut self.next_serial);
         Ok(step)
-    }
-
-    /// Begins groups anew whose key had expired at a row of the batch; earlier rows do not count.
-    fn renew(&mut self, renewed: &[Option<usize>], step: &mut Step) {
-        for (serial, _) in step.serial.iter_mut().zip(renewed).filter(|(_, r)| r.is_some()) {
-            *serial = self.next_serial;
-            self.next_serial += 1;
-        }
-        let since = |number: &usize| renewed.get(*number).copied().flatten();
-        let counts = |(row, number): (usize, &usize)| Some(since(number).is_none_or(|since| row >= since));
-        step.live_rows = Some(step.touched.number.iter().enumerate().map(counts).collect());
     }
 
     fn rows(&mut self, rows: &Rows, mut inputs: Inputs, out: &mut Output) -> Result<()> {
@@ -153,7 +107,7 @@ impl Updating {
         let arrival = Arrival { now: &now, time: rows.time.values(), retracts: retracts.as_ref() };
         let keys = std::mem::take(&mut inputs.groups);
         let step = self.step(&keys, &arrival)?;
-        let mut number = step.touched.number.clone();
+        let mut number = Cow::Borrowed(step.touched.number.as_slice());
         if let Some(live) = &step.live_rows {
             inputs = inputs.filter(live)?;
             number = live.values().set_indices().filter_map(|i| number.get(i).copied()).collect();
@@ -163,6 +117,20 @@ impl Updating {
             };
         }
         self.take_rows(&keys, &step, &inputs, &number, retracts.as_ref(), out)
+    }
+
+    /// Moves the functions on by a worker's states.
+    fn share(&mut self, share: &RecordBatch, out: &mut Output) -> Result<()> {
+        let share::Parts { first, newest, keys, mut states } =
+            share::read(share, self.spec.aggregation.group_fields.len())?;
+        let step = self.step(keys, &Arrival { now: first, time: newest, retracts: None })?;
+        let mut advance = Vec::with_capacity(self.spec.functions.len());
+        for aggregate in &self.spec.aggregation.aggregates {
+            let (own, rest) = states.split_at(aggregate.function.state_fields()?.len().min(states.len()));
+            advance.push(Advance::Merge(own.to_vec()));
+            states = rest;
+        }
+        self.finish(keys, &step, &step.touched.number, &advance, out)
     }
 
     /// The one row that an aggregate without keys has over no rows, when the input has ended with none.
@@ -182,8 +150,10 @@ impl Updating {
         retracts: Option<&BooleanArray>,
         out: &mut Output,
     ) -> Result<()> {
-        let group: Option<UInt64Array> = (!self.first_sights.is_empty() || self.multiset.is_some())
-            .then(|| number.iter().filter_map(|n| step.serial.get(*n).copied()).collect::<Vec<_>>().into());
+        let group: Option<UInt64Array> = self
+            .places
+            .serial
+            .map(|_| number.iter().filter_map(|n| step.serial.get(*n).copied()).collect::<Vec<_>>().into());
         let sights = match &group {
             Some(group) => self.first_sights(group, inputs, retracts)?,
             None => Vec::new(),
@@ -246,8 +216,8 @@ impl Updating {
     ) -> Result<()> {
         let groups = step.touched.len();
         let had_rows = step.touched.rows.get(..step.had).unwrap_or_default();
-        let (mut columns, mut old_results, mut results) = (step.own_columns(), Vec::new(), Vec::new());
-        let mut from = FUNCTIONS;
+        let (mut columns, mut old_results, mut results) = (step.own_columns(self.places), Vec::new(), Vec::new());
+        let mut from = self.places.functions;
         for (function, advance) in self.spec.functions.iter().zip(advance) {
             let old = self.groups.read(had_rows, from, function.columns.len())?;
             from += function.columns.len();
@@ -271,16 +241,14 @@ impl Updating {
         if step.had == 0 {
             old_results = results.iter().map(|r| r.slice(0, 0)).collect();
         }
-        let have: Option<Vec<bool>> =
-            (self.spec.retracting && !self.is_global()).then(|| step.count.iter().map(|c| *c > 0).collect());
-        let first = UInt32Array::from(step.touched.first.clone());
-        let keys = keys.iter().map(|k| Ok(take(k, &first, None)?)).collect::<Result<Vec<_>>>()?;
+        let have = (self.spec.retracting && !self.is_global()).then_some(step.count.as_slice());
         let changes = Changes {
-            keys: &keys,
+            keys,
+            first: &step.touched.first,
             newest: &step.newest,
             had: step.had,
             old: &old_results,
-            have: have.as_deref(),
+            count: have,
             new: &results,
         };
         out.batches.extend(changes.rows(&self.spec.schema)?);
@@ -289,15 +257,13 @@ impl Updating {
 
     /// Takes back and drops every group whose newest event is before `limit`.
     fn sweep(&mut self, limit: i64, out: &mut Output) -> Result<()> {
-        let all: Vec<u32> = (0..self.groups.len() as u32).collect();
-        let own = self.groups.read(&all, NEWEST, 2)?;
-        let (newest, count) = (integers(own.get(NEWEST)), integers(own.get(COUNT)));
-        let dated = || all.iter().zip(newest.iter().zip(&count));
-        let expired: Vec<u32> = dated().filter(|(_, (t, c))| **t < limit && **c > 0).map(|(r, _)| *r).collect();
-        let live: Vec<u32> = dated().filter(|(_, (t, c))| **t >= limit && **c > 0).map(|(r, _)| *r).collect();
+        let (newest, is_there) = self.dated()?;
+        let dated = || (0_u32..).zip(newest.iter().zip(&is_there)).filter(|(_, (_, there))| **there);
+        let expired: Vec<u32> = dated().filter(|(_, (t, _))| **t < limit).map(|(r, _)| r).collect();
+        let live: Vec<u32> = dated().filter(|(_, (t, _))| **t >= limit).map(|(r, _)| r).collect();
         for rows in expired.chunks(ROWS_PER_EMIT).filter(|_| !self.spec.windowed) {
             let mut results = Vec::with_capacity(self.spec.functions.len());
-            let mut from = FUNCTIONS;
+            let mut from = self.places.functions;
             for function in self.spec.functions.iter() {
                 let columns = self.groups.read(rows, from, function.columns.len())?;
                 from += function.columns.len();
@@ -306,18 +272,27 @@ impl Updating {
             let times: Int64Array = rows.iter().filter_map(|r| newest.get(*r as usize).copied()).collect();
             out.batches.push(taken_back(&self.spec.schema, self.groups.keys(rows)?, results, times)?);
         }
-        if live.len() < all.len() { self.retain(&live) } else { Ok(()) }
+        if live.len() < self.groups.len() { self.retain(&live) } else { Ok(()) }
+    }
+
+    /// The newest event time of each group, and whether it has rows.
+    fn dated(&self) -> Result<(Vec<i64>, Vec<bool>)> {
+        let all: Vec<u32> = (0..self.groups.len() as u32).collect();
+        let own = self.groups.read(&all, 0, self.places.functions)?;
+        let is_there = match self.places.count {
+            Some(at) => integers(own.get(at)).iter().map(|count| *count > 0).collect(),
+            None => vec![true; all.len()],
+        };
+        Ok((integers(own.get(self.places.newest)), is_there))
     }
 
     /// Keeps only these groups, and what belongs to them.
     fn retain(&mut self, live: &[u32]) -> Result<()> {
         self.groups.retain(live)?;
-        if self.first_sights.is_empty() && self.multiset.is_none() {
-            return Ok(());
-        }
+        let Some(at) = self.places.serial else { return Ok(()) };
         let all: Vec<u32> = (0..self.groups.len() as u32).collect();
-        let serial = self.groups.read(&all, SERIAL, 1)?;
-        let serial: std::collections::HashSet<u64> = serial
+        let serial = self.groups.read(&all, at, 1)?;
+        let serial: HashSet<u64> = serial
             .first()
             .map(|s| s.as_primitive::<UInt64Type>().values().iter().copied().collect())
             .unwrap_or_default();
@@ -348,49 +323,6 @@ enum Advance {
     Merge(Vec<ArrayRef>),
 }
 
-impl Step {
-    /// Numbers the groups anew, so that those that go on come first, then the others that had a result.
-    fn put_first(&mut self, going_on: &[usize], had: &[usize]) {
-        if self.had == self.touched.len() && going_on.len() == had.len() {
-            return;
-        }
-        // 0: goes on, 1: had a result, 2: new.
-        let mut rank = vec![2_u8; self.touched.len()];
-        for (groups, value) in [(had, 1), (going_on, 0)] {
-            groups.iter().for_each(|i| rank.iter_mut().skip(*i).take(1).for_each(|r| *r = value));
-        }
-        let ranked = |value: u8| rank.iter().enumerate().filter(move |(_, r)| **r == value).map(|(i, _)| i);
-        let order: Vec<usize> = ranked(0).chain(ranked(1)).chain(ranked(2)).collect();
-        let mut new = vec![0; order.len()];
-        for (to, from) in order.iter().enumerate() {
-            new.iter_mut().skip(*from).take(1).for_each(|n| *n = to);
-        }
-        fn reorder<T: Copy>(all: &mut Vec<T>, order: &[usize]) {
-            *all = order.iter().filter_map(|i| all.get(*i).copied()).collect();
-        }
-        reorder(&mut self.touched.rows, &order);
-        reorder(&mut self.touched.first, &order);
-        reorder(&mut self.newest, &order);
-        reorder(&mut self.count, &order);
-        reorder(&mut self.serial, &order);
-        for number in &mut self.touched.number {
-            *number = new.get(*number).copied().unwrap_or(*number);
-        }
-    }
-
-    fn own_columns(&self) -> Vec<ArrayRef> {
-        vec![
-            Arc::new(Int64Array::from(self.newest.clone())),
-            Arc::new(Int64Array::from(self.count.clone())),
-            Arc::new(UInt64Array::from(self.serial.clone())),
-        ]
-    }
-}
-
-fn integers(column: Option<&ArrayRef>) -> Vec<i64> {
-    column.map(|c| c.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default()
-}
-
 /// The rows that count and those that are taken back, of the rows that a filter lets through.
 fn signs(
     filter: Option<&BooleanArray>,
@@ -410,37 +342,38 @@ fn signs(
 
 impl Operator for Updating {
     fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
+        if !rows.is_empty() {
+            self.waiting.rows(rows);
         }
-        let aggregation = self.spec.aggregation.clone();
-        for (rows, inputs) in of_good_rows(rows, out, &|rows| aggregation.inputs(&rows.batch))? {
-            self.rows(&rows, inputs, out)?;
-        }
-        Ok(())
+        if self.waiting.is_full() { self.work(out) } else { Ok(()) }
     }
 
     fn on_slice(&mut self, slice: &SliceState, out: &mut Output) -> Result<()> {
-        let share::Parts { first, newest, keys, mut states } =
-            share::read(slice, self.spec.aggregation.group_fields.len())?;
-        let step = self.step(keys, &Arrival { now: first, time: newest, retracts: None })?;
-        let mut advance = Vec::with_capacity(self.spec.functions.len());
-        for aggregate in &self.spec.aggregation.aggregates {
-            let (own, rest) = states.split_at(aggregate.function.state_fields()?.len().min(states.len()));
-            advance.push(Advance::Merge(own.to_vec()));
-            states = rest;
-        }
-        self.finish(keys, &step, &step.touched.number, &advance, out)
+        self.waiting.share(slice);
+        if self.waiting.is_full() { self.work(out) } else { Ok(()) }
     }
 
     fn on_watermark(&mut self, watermark: Watermark, out: &mut Output) -> Result<Watermark> {
-        if let Some(limit) = self.expiry.due(watermark) {
+        let limit = self.expiry.due(watermark);
+        let is_due = self.pace.due(watermark).is_some() || limit.is_some() || watermark == WATERMARK_MAX;
+        self.withholds = !is_due && !self.waiting.is_empty();
+        if self.withholds {
+            return Ok(WATERMARK_MIN);
+        }
+        self.work(out)?;
+        if let Some(limit) = limit {
             self.sweep(limit, out)?;
         }
         if watermark == WATERMARK_MAX && self.is_global() && self.groups.is_empty() {
             self.nothing(out)?;
         }
         Ok(watermark)
+    }
+
+    fn on_pause(&mut self, out: &mut Output) -> Result<bool> {
+        let waits = self.withholds || !self.waiting.is_empty();
+        self.work(out)?;
+        Ok(waits)
     }
 
     fn snapshot(&mut self, whole: bool) -> Result<StateChange> {
@@ -459,16 +392,18 @@ impl Operator for Updating {
             multiset.state_mut().restore(&state)?;
         }
         let limit = self.expiry.restore(watermark).unwrap_or(i64::MIN);
-        let all: Vec<u32> = (0..self.groups.len() as u32).collect();
-        let own = self.groups.read(&all, NEWEST, 2)?;
-        let dated = all.iter().zip(integers(own.get(NEWEST)).into_iter().zip(integers(own.get(COUNT))));
+        let _ = self.pace.restore(watermark);
         let global = self.is_global();
-        let live: Vec<u32> = dated.filter(|(_, (t, c))| *t >= limit && (*c > 0 || global)).map(|(r, _)| *r).collect();
+        let (newest, is_there) = self.dated()?;
+        let dated = (0_u32..).zip(newest.iter().zip(&is_there));
+        let live: Vec<u32> =
+            dated.filter(|(_, (t, there))| **t >= limit && (**there || global)).map(|(r, _)| r).collect();
         self.retain(&live)
     }
 
     fn state_bytes(&self) -> usize {
         self.groups.bytes()
+            + self.waiting.bytes()
             + self.first_sights.iter().map(|s| s.state().bytes()).sum::<usize>()
             + self.multiset.as_ref().map_or(0, Multiset::bytes)
     }
@@ -477,11 +412,13 @@ impl Operator for Updating {
 #[cfg(test)]
 mod tests {
     use arrow::array::Int64Array;
-    use arrow::datatypes::Schema;
+    use arrow::datatypes::{DataType, Field, FieldRef, Schema};
     use datafusion::functions_aggregate::count::count_udaf;
     use datafusion::physical_expr::PhysicalExpr;
     use datafusion::physical_expr::aggregate::AggregateExprBuilder;
     use datafusion::physical_expr::expressions::Column;
+
+    use std::sync::Arc;
 
     use super::*;
     use crate::operators::accumulate::{Aggregate, Aggregation};
@@ -514,6 +451,7 @@ mod tests {
             let mut out = Output::default();
             let rows = Rows::new(batch, vec![second * SECOND; 100].into());
             updating.on_batch(0, rows, &mut out).unwrap();
+            updating.on_pause(&mut out).unwrap();
             updating.on_watermark(second * SECOND, &mut out).unwrap();
             for rows in &out.batches {
                 let back = rows.retracts.as_ref().map_or(0, BooleanArray::true_count);
@@ -531,6 +469,30 @@ mod tests {
         assert_eq!(appended, 360_000);
         assert!((353_000..=354_500).contains(&retracted), "{retracted} taken back");
         assert!(most < 4 << 20, "{most} bytes for a minute of 100 keys a second");
+    }
+
+    #[test]
+    fn what_has_come_already_is_one_change_per_key() {
+        let mut updating = Updating::new(counts()).unwrap();
+        let mut out = Output::default();
+        let send = |updating: &mut Updating, keys: [i64; 2], second: i64| {
+            let mut out = Output::default();
+            let batch = RecordBatch::try_from_iter([("k", Arc::new(Int64Array::from(keys.to_vec())) as ArrayRef)]);
+            updating.on_batch(0, Rows::new(batch.unwrap(), vec![second * SECOND; 2].into()), &mut out).unwrap();
+            let on = updating.on_watermark(second * SECOND, &mut out).unwrap();
+            (out.batches.iter().map(Rows::len).sum::<usize>(), on)
+        };
+        // The first watermark is one at which keys are looked through.
+        assert_eq!(send(&mut updating, [1, 2], 0), (2, 0));
+        assert_eq!(send(&mut updating, [1, 3], 1), (0, WATERMARK_MIN));
+        assert_eq!(send(&mut updating, [1, 3], 2), (0, WATERMARK_MIN));
+        assert!(updating.on_pause(&mut out).unwrap());
+        let sent = out.batches.iter().map(Rows::len).sum::<usize>();
+        assert_eq!(sent, 1, "a key that is there already has the same count of distinct keys; the other is new");
+        assert_eq!(updating.on_watermark(2 * SECOND, &mut out).unwrap(), 2 * SECOND);
+        assert!(!updating.on_pause(&mut out).unwrap(), "nothing waits any more");
+        assert_eq!(send(&mut updating, [4, 5], 7), (0, WATERMARK_MIN));
+        assert_eq!(send(&mut updating, [4, 6], 8), (3, 8 * SECOND), "an eighth of the time to live has passed");
     }
 
     struct KeyedStateSize {

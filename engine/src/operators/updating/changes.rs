@@ -13,16 +13,18 @@ use crate::message::Rows;
 
 /// The results of some groups before and after a batch.
 pub(super) struct Changes<'a> {
-    /// The columns of the groups' keys.
+    /// The key columns of the rows that came in.
     pub keys: &'a [ArrayRef],
+    /// For each group, the first of those rows with its key.
+    pub first: &'a [u32],
     /// The newest event time of each group.
     pub newest: &'a [i64],
     /// The first so many groups had a result.
     pub had: usize,
     /// Those results.
     pub old: &'a [ArrayRef],
-    /// Which groups have a result now; all, if absent.
-    pub have: Option<&'a [bool]>,
+    /// How many rows each group has: it has a result if there are some. All have one, if absent.
+    pub count: Option<&'a [i64]>,
     /// The results of all groups.
     pub new: &'a [ArrayRef],
 }
@@ -31,34 +33,35 @@ impl Changes<'_> {
     /// The rows to send, if any.
     pub(super) fn rows(&self, schema: &SchemaRef) -> Result<Option<Rows>> {
         let changed = self.changed()?;
-        let (mut groups, mut places, mut retracts) = (Vec::new(), Vec::new(), Vec::new());
-        for group in 0..self.newest.len() {
-            let has = self.have.is_none_or(|have| have.get(group).copied().unwrap_or(false));
+        let groups = self.newest.len();
+        let (mut places, mut retracts) = (Vec::with_capacity(2 * groups), Vec::with_capacity(2 * groups));
+        for group in 0..groups {
+            let has = self.count.is_none_or(|count| count.get(group).is_some_and(|n| *n > 0));
             let had = group < self.had;
             let changes = !had || !has || changed.as_ref().is_some_and(|c| c.value(group));
             if had && changes {
-                groups.push(group as u32);
                 places.push((0, group));
                 retracts.push(true);
             }
             if has && changes {
-                groups.push(group as u32);
                 places.push((1, group));
                 retracts.push(false);
             }
         }
-        if groups.is_empty() {
+        if places.is_empty() {
             return Ok(None);
         }
-        let time = groups.iter().filter_map(|g| self.newest.get(*g as usize).copied()).collect::<Vec<_>>();
-        let groups = UInt32Array::from(groups);
-        let mut columns = self.keys.iter().map(|k| take(k, &groups, None)).collect::<Result<Vec<_>, _>>()?;
+        let time = places.iter().map(|(_, group)| self.newest.get(*group).copied().unwrap_or_default());
+        let time = Int64Array::from(time.collect::<Vec<_>>());
+        let first = places.iter().map(|(_, group)| self.first.get(*group).copied().unwrap_or_default());
+        let first = UInt32Array::from(first.collect::<Vec<_>>());
+        let mut columns = self.keys.iter().map(|k| take(k, &first, None)).collect::<Result<Vec<_>, _>>()?;
         for (old, new) in self.old.iter().zip(self.new) {
             columns.push(interleave(&[old.as_ref(), new.as_ref()], &places)?);
         }
-        let retracts = retracts.contains(&true).then(|| BooleanArray::from(retracts));
+        let retracts = (self.had > 0).then(|| BooleanArray::from(retracts)).filter(|r| r.true_count() > 0);
         let batch = RecordBatch::try_new(schema.clone(), columns)?;
-        Ok(Some(Rows { retracts, ..Rows::new(batch, Int64Array::from(time)) }))
+        Ok(Some(Rows { retracts, ..Rows::new(batch, time) }))
     }
 
     /// Which of the old results differ from the new ones; `None` if there are no results: a group that is its key does

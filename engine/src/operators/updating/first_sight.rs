@@ -67,13 +67,13 @@ impl FirstSight {
         let mut keys: Vec<ArrayRef> = vec![Arc::new(group)];
         keys.extend(arguments.iter().take(self.arguments()).cloned());
         let touched = self.seen.touch(&keys, rows)?;
-        let known: Vec<bool> = touched.rows.iter().map(|r| *r < touched.known).collect();
         let (mut columns, mut sights) = (Vec::new(), Vec::new());
-        let mut changed: Vec<bool> = known.iter().map(|k| !k || self.retracting).collect();
+        let mut changed: Vec<bool> = (0..touched.len()).map(|i| i >= touched.known || self.retracting).collect();
         for (i, filter) in filters.iter().enumerate() {
-            let before = self.seen.read(&touched.rows, i, 1)?;
-            let before = before.first().map(|b| b.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default();
-            let before: Vec<i64> = before.iter().zip(&known).map(|(n, known)| if *known { *n } else { 0 }).collect();
+            let before = self.seen.read(touched.known(), i, 1)?;
+            let mut before =
+                before.first().map(|b| b.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default();
+            before.resize(touched.len(), 0);
             let mut after = before.clone();
             for (row, pair) in touched.number.iter().enumerate() {
                 if filter.is_some_and(|f| !f.value(row) || f.is_null(row)) {

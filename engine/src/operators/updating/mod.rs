@@ -4,7 +4,8 @@
 //! rows ── share (workers, optional) ──> states ──> aggregate ──> old result taken back, new result
 //! ```
 //!
-//! A batch costs as much as the groups it touches: their old states are read, merged with what is new, and written.
+//! A batch costs as much as the groups it touches: their old states are read, merged with what is new, and written. So
+//! batches that have come already are taken as one.
 
 mod aggregate;
 mod changes;
@@ -13,5 +14,7 @@ mod function;
 mod multiset;
 mod share;
 mod spec;
+mod step;
+mod waiting;
 
 pub use spec::UpdatingAggregate;

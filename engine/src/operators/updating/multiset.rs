@@ -64,16 +64,12 @@ impl Multiset {
             }
         }
         let touched = self.rows.touch(&keys, inputs.rows)?;
-        let counts = self.rows.read(&touched.rows, 0, 1)?;
-        let counts = counts.first().map(|c| c.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default();
-        let mut after = Vec::with_capacity(counts.len());
-        for ((row, first), count) in touched.rows.iter().zip(&touched.first).zip(counts) {
-            let is_new = *row >= touched.known;
-            after.push(if is_new { 0 } else { count });
-            if is_new {
-                self.of_group.entry(group.value(*first as usize)).or_default().push(*row);
-                self.dead += 1;
-            }
+        let counts = self.rows.read(touched.known(), 0, 1)?;
+        let mut after = counts.first().map(|c| c.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default();
+        after.resize(touched.len(), 0);
+        for (row, first) in touched.rows.iter().zip(&touched.first).skip(touched.known) {
+            self.of_group.entry(group.value(*first as usize)).or_default().push(*row);
+            self.dead += 1;
         }
         let before = after.clone();
         for (row, number) in touched.number.iter().enumerate() {

@@ -37,8 +37,7 @@ impl Operator for Share {
         if rows.is_empty() {
             return Ok(());
         }
-        let now = Expiry::now(&rows);
-        if self.pass > 0 || self.expiry.within(&rows, &now) {
+        if self.pass > 0 || self.expiry.within(rows.time.values(), &Expiry::now(&rows), &[]) {
             self.pass = self.pass.saturating_sub(1);
             out.batches.push(rows);
             return Ok(());
@@ -73,7 +72,7 @@ impl Share {
             return Ok(());
         }
         let (mut first, mut newest) = (vec![i64::MIN; count], vec![i64::MIN; count]);
-        for ((group, time), now) in groups.iter().zip(rows.time.values()).zip(&now) {
+        for ((group, time), now) in groups.iter().zip(rows.time.values()).zip(now.iter()) {
             if let (Some(first), Some(newest)) = (first.get_mut(*group), newest.get_mut(*group)) {
                 if *newest == i64::MIN {
                     *first = *now;
@@ -117,9 +116,9 @@ pub(super) struct Parts<'a> {
     pub(super) states: &'a [ArrayRef],
 }
 
-/// The columns of `slice`, of which `keys` are keys.
-pub(super) fn read(slice: &SliceState, keys: usize) -> Result<Parts<'_>> {
-    let [first, newest, rest @ ..] = slice.groups.columns() else {
+/// The columns of a share, of which `keys` are keys.
+pub(super) fn read(share: &RecordBatch, keys: usize) -> Result<Parts<'_>> {
+    let [first, newest, rest @ ..] = share.columns() else {
         return Err(Error::Bug("a share of an updating aggregate lacks its times".into()));
     };
     let (keys, states) = rest.split_at(keys.min(rest.len()));

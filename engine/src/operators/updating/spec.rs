@@ -23,6 +23,8 @@ pub struct UpdatingAggregate {
     pub(super) schema: SchemaRef,
     /// How long a key without news is kept, in nanoseconds of event time; 0: for ever.
     pub(super) keep: i64,
+    /// The time to live that was set, whatever is kept.
+    pub(super) ttl: i64,
     /// Whether input rows may take back earlier ones.
     pub(super) retracting: bool,
     /// Whether groups are of windows: they are dropped when those have closed, and take nothing back.
@@ -50,7 +52,7 @@ impl UpdatingAggregate {
             (false, true) => ttl.saturating_mul(2),
             (false, false) => ttl,
         };
-        Ok(Self { aggregation, functions: Arc::new(functions), input, schema, keep, retracting, windowed: false })
+        Ok(Self { aggregation, functions: Arc::new(functions), input, schema, keep, ttl, retracting, windowed: false })
     }
 
     /// One over rows with their windows, `width` nanoseconds long, among the keys. The event time of a row is its window's
@@ -108,6 +110,10 @@ impl Spec for UpdatingAggregate {
                 "SET updating_ttl = INTERVAL '1 day' before the query, or group by a window",
             )
         })
+    }
+
+    fn is_punctual(&self) -> bool {
+        false
     }
 
     fn may_fail(&self, input: &Schema) -> bool {

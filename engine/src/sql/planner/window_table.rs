@@ -303,7 +303,7 @@ impl Planner<'_> {
             }));
         }
         let input = without_windows(&a.input)?;
-        let Some(function) = self.provider.functions.scalar.get(&node.name) else {
+        let Some(function) = self.provider.functions.scalar(&node.name) else {
             return Err(Error::Bug(format!("no window function {}", node.name)));
         };
         let interval = |n: &i64| lit(ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, *n))));

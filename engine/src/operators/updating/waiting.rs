@@ -1,0 +1,135 @@
+//! What an updating aggregate holds back while more input is there already: several batches become one, so it sends one
+//! change per key for all of them. Nothing waits for a batch to come.
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::compute::{concat, concat_batches};
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+
+use crate::error::Result;
+use crate::message::{Rows, SliceState};
+use crate::time::WATERMARK_MIN;
+
+/// So much waits at most. Measured with 10,000 keys: 64 Ki rows cost 1.4 times as much a row, 256 Ki no less.
+const ROWS_MAX: usize = 128 * 1024;
+const BYTES_MAX: usize = 32 << 20;
+
+/// Input of one kind, in its order.
+pub(super) enum Input {
+    Rows(Vec<Rows>),
+    Shares(Vec<RecordBatch>),
+}
+
+/// Input that waits.
+#[derive(Default)]
+pub(super) struct Waiting {
+    inputs: Vec<Input>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    pub(super) fn rows(&mut self, rows: Rows) {
+        self.count(&rows.batch);
+        match self.inputs.last_mut() {
+            Some(Input::Rows(all)) => all.push(rows),
+            _ => self.inputs.push(Input::Rows(vec![rows])),
+        }
+    }
+
+    pub(super) fn share(&mut self, share: &SliceState) {
+        let groups = share.groups.clone();
+        self.count(&groups);
+        match self.inputs.last_mut() {
+            Some(Input::Shares(all)) if all.last().is_some_and(|s| s.schema() == groups.schema()) => all.push(groups),
+            _ => self.inputs.push(Input::Shares(vec![groups])),
+        }
+    }
+
+    fn count(&mut self, batch: &RecordBatch) {
+        self.rows += batch.num_rows();
+        self.bytes += batch.columns().iter().map(bytes).sum::<usize>();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// Whether nothing more may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows >= ROWS_MAX || self.bytes >= BYTES_MAX
+    }
+
+    /// All that waits, in its order.
+    pub(super) fn take(&mut self) -> Vec<Input> {
+        std::mem::take(self).inputs
+    }
+
+    /// Bytes held, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// What an array takes: of a slice, its part.
+fn bytes(array: &ArrayRef) -> usize {
+    array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
+}
+
+/// Rows of several batches as one.
+pub(super) fn joined(batches: Vec<Rows>) -> Result<Option<Rows>> {
+    let [first, _, ..] = batches.as_slice() else { return Ok(batches.into_iter().next()) };
+    let rows = Rows::concat(&first.batch.schema(), &batches)?;
+    if batches.iter().all(|b| b.row_watermark.is_none()) {
+        return Ok(Some(rows));
+    }
+    // A row without a watermark of its own is at or after the one at its place: any that is no later says the same.
+    let own = |b: &Rows| match &b.row_watermark {
+        Some(watermarks) => watermarks.clone(),
+        None => Int64Array::from(vec![WATERMARK_MIN; b.len()]),
+    };
+    let own: Vec<Int64Array> = batches.iter().map(own).collect();
+    let own: Vec<&dyn Array> = own.iter().map(|w| w as &dyn Array).collect();
+    Ok(Some(Rows { row_watermark: Some(concat(&own)?.as_primitive::<Int64Type>().clone()), ..rows }))
+}
+
+/// Shares as one, of the same columns.
+pub(super) fn shares(all: &[RecordBatch]) -> Result<Option<RecordBatch>> {
+    match all {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        [first, ..] => Ok(Some(concat_batches(&first.schema(), all)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn rows(values: &[i64]) -> Rows {
+        let column: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+        Rows::new(RecordBatch::try_from_iter([("v", column)]).unwrap(), values.to_vec().into())
+    }
+
+    #[test]
+    fn rows_keep_their_order_and_the_watermark_at_their_place() {
+        let mut waiting = Waiting::default();
+        waiting.rows(rows(&[1, 2]));
+        waiting.rows(Rows { row_watermark: Some(vec![5].into()), ..rows(&[3]) });
+        let share = SliceState { start: 0, first_window_end: 0, groups: rows(&[7]).batch };
+        waiting.share(&share);
+        waiting.rows(rows(&[4]));
+        assert!(waiting.bytes() >= 40);
+        let inputs = waiting.take();
+        assert!(waiting.is_empty() && waiting.bytes() == 0);
+        let [Input::Rows(first), Input::Shares(shares), Input::Rows(last)] = inputs.as_slice() else {
+            panic!("{} kinds in turn", inputs.len())
+        };
+        assert_eq!((shares.len(), last.len()), (1, 1));
+        let all = joined(first.clone()).unwrap().unwrap();
+        assert_eq!(all.time.values().to_vec(), [1, 2, 3]);
+        assert_eq!(all.row_watermark.unwrap().values().to_vec(), [WATERMARK_MIN, WATERMARK_MIN, 5]);
+    }
+}
