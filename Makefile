@@ -35,7 +35,7 @@ check:
 	target/debug/millstream check pipelines sql
 
 ## bench: ratios against a DataFusion batch and DuckDB, the ingest path with and without the log, whole runs over JSON lines,
-## growth with time
+## growth with time, the pages
 bench: python
 	cargo build --workspace
 	target/debug/operators
@@ -43,6 +43,7 @@ bench: python
 	target/debug/nexmark
 	target/debug/json_lines
 	target/debug/growth
+	target/debug/analytics
 	cargo test $(MARKET) --test it -- --ignored --nocapture speed
 
 ## complete: rewrite expected outputs; review the diff

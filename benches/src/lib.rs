@@ -44,6 +44,14 @@ pub fn repeat(mut work: impl FnMut()) -> Cost {
     Cost { wall_s: median(|c| c.wall_s), cpu_s: median(|c| c.cpu_s) }
 }
 
+/// CPU seconds of a process so far, from `/proc` (ticks of 10 ms).
+pub fn cpu_s(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |s| s.1);
+    let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}
+
 /// Resident memory of this process in MB.
 pub fn resident_mb() -> f64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

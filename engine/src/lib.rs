@@ -32,6 +32,6 @@ pub use {arrow, datafusion};
 
 pub use engine::{
     Ack, Append, Engine, Functions, Options, PipelineStatus, ProducerSequence, QueryLimits, QueryResult, Rollup,
-    RollupRun, RunOptions, RunSummary, Status, TableInfo,
+    RollupRun, RunOptions, RunSummary, Status, TableInfo, Work,
 };
 pub use error::{Error, Result, SqlError};

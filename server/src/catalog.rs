@@ -1,10 +1,12 @@
 //! The SQL files that ship: a folder is a catalogue, a file's name is a name, its header comment is its description.
 //!
-//! Nothing is cached: a file is read when it is asked for, so an edited metric answers anew without a restart. Comments
-//! describe and never configure: the first comment line is the title, the rest the definition.
+//! A file is looked at whenever it is asked for, and read again when it has changed, so an edited metric answers anew without
+//! a restart. Comments describe and never configure: the first comment line is the title, the rest the definition.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use millstream::{Error, Result};
 
@@ -21,13 +23,52 @@ pub struct SqlFile {
     pub title: String,
     /// The other lines of its header comment, joined with line feeds.
     pub definition: String,
+    words: Arc<Words>,
 }
 
+/// What its SQL mentions.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Words {
+    /// Without the dollar sign.
+    parameters: BTreeSet<String>,
+    /// Names and keywords, in lower case.
+    names: BTreeSet<String>,
+}
+
+/// Files as they were read last, by path, with the length and time of change that they had.
+static READ: Mutex<Option<HashMap<PathBuf, (SystemTime, u64, SqlFile)>>> = Mutex::new(None);
+
+/// Files remembered at most; then all are forgotten.
+const READ_MAX: usize = 10_000;
+
+/// A file that changed so shortly before it was read may change again without another time of change: clocks of file
+/// systems tick in milliseconds.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
+
 impl SqlFile {
-    /// Reads one file.
+    /// Reads one file, unless it is as it was.
     pub fn read(path: &Path) -> Result<Self> {
-        let sql = std::fs::read_to_string(path).map_err(|e| Error::file(path, "read", e))?;
+        let failed = |e| Error::file(path, "read", e);
+        let about = std::fs::metadata(path).map_err(failed)?;
+        let changed = about.modified().map_err(failed)?;
+        let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = read.get_or_insert_with(HashMap::new);
+        if let Some((_, _, file)) = read.get(path).filter(|(at, bytes, _)| (*at, *bytes) == (changed, about.len())) {
+            return Ok(file.clone());
+        }
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let file = Self::of(name, path.to_path_buf(), std::fs::read_to_string(path).map_err(failed)?);
+        if changed.elapsed().is_ok_and(|age| age > SETTLED_AFTER) {
+            if read.len() >= READ_MAX {
+                read.clear();
+            }
+            read.insert(path.to_path_buf(), (changed, about.len(), file.clone()));
+        }
+        Ok(file)
+    }
+
+    /// What a text of that name says.
+    pub fn of(name: String, path: PathBuf, sql: String) -> Self {
         let mut comments = sql
             .lines()
             .map(str::trim)
@@ -36,17 +77,24 @@ impl SqlFile {
             .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
         let title = comments.next().filter(|t| !t.is_empty()).unwrap_or(&name).to_string();
         let definition = comments.collect::<Vec<_>>().join("\n").trim().to_string();
-        Ok(Self { name, path: path.to_path_buf(), title, definition, sql })
+        let mut found = Words::default();
+        for word in words(&sql) {
+            match word.strip_prefix('$') {
+                Some(parameter) => found.parameters.insert(parameter.to_string()),
+                None => found.names.insert(word.to_ascii_lowercase()),
+            };
+        }
+        Self { name, path, title, definition, sql, words: Arc::new(found) }
     }
 
     /// The names of the `$name` parameters, sorted, without the dollar sign.
     pub fn parameters(&self) -> BTreeSet<String> {
-        words(&self.sql).filter_map(|word| word.strip_prefix('$').map(str::to_string)).collect()
+        self.words.parameters.clone()
     }
 
     /// Whether the SQL mentions the table (or anything else) `name`.
     pub fn mentions(&self, name: &str) -> bool {
-        words(&self.sql).any(|word| word.eq_ignore_ascii_case(name))
+        self.words.names.contains(&name.to_ascii_lowercase())
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::{cast, filter_record_batch};
@@ -223,6 +223,9 @@ impl Prepared {
     /// Computes the rows, or remembers them.
     pub async fn run(self, tables: &Tables, config: &Config, cache: &Cache) -> Result<Answer, Refusal> {
         let mut answer = self.answer;
+        let turn = cache.turn(&answer.etag);
+        // Whoever asks the same at the same time waits for the first and takes its answer.
+        let _turn = turn.lock().await;
         if let Some(known) = cache.get(&answer.etag) {
             answer.result = known;
             return Ok(answer);
@@ -402,9 +405,23 @@ struct Remembered {
     answers: BTreeMap<String, (Arc<QueryResult>, usize, u64)>,
     bytes: usize,
     uses: u64,
+    /// By what is being asked.
+    turns: BTreeMap<String, Weak<tokio::sync::Mutex<()>>>,
 }
 
 impl Cache {
+    /// The turn of those who ask the same: one of them has it at a time.
+    fn turn(&self, etag: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = known.turns.entry(etag.to_string()).or_default();
+        turn.upgrade().unwrap_or_else(|| {
+            let new = Arc::default();
+            *turn = Arc::downgrade(&new);
+            new
+        })
+    }
+
     fn get(&self, etag: &str) -> Option<Arc<QueryResult>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.uses += 1;
@@ -441,17 +458,8 @@ mod tests {
 
     fn metric(sql: &str) -> Metric {
         let path = PathBuf::from("/srv/project/sql/metrics/m.sql");
-        let view = SqlFile {
-            name: "v".into(),
-            path: path.clone(),
-            sql: "SELECT $deep".into(),
-            title: String::new(),
-            definition: String::new(),
-        };
-        Metric::of(
-            SqlFile { name: "m".into(), path, sql: sql.into(), title: "M".into(), definition: "Users.".into() },
-            &[view],
-        )
+        let view = SqlFile::of("v".into(), path.clone(), "SELECT $deep".into());
+        Metric::of(SqlFile::of("m".into(), path, sql.into()), &[view])
     }
 
     fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -109,13 +109,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn file(name: &str, sql: &str) -> SqlFile {
-        SqlFile {
-            name: name.into(),
-            path: PathBuf::from(format!("{name}.sql")),
-            sql: sql.into(),
-            title: String::new(),
-            definition: String::new(),
-        }
+        SqlFile::of(name.into(), PathBuf::from(format!("{name}.sql")), sql.into())
     }
 
     fn values() -> BTreeMap<String, ScalarValue> {

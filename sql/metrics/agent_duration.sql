@@ -3,7 +3,7 @@
 -- How long executions took. The mean is exact; percentiles come from merged sketches, within 1 % of sorted[ceil(q * n) - 1].
 -- Grain: one row per period and breakdown. Units: milliseconds.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/agent_usage_15m.sql. Exact in time zones whose offset is a whole number of quarter hours: all of today's.
+-- Source: sql/views/agent_usage.sql. Exact in time zones whose offset is a whole number of quarter hours: all of today's.
 SELECT
   period_label(period_start, $interval, $tz) AS period,
   period_start,
@@ -27,7 +27,7 @@ FROM (
     sum(timed) AS executions,
     sum(duration_ms) AS duration_ms,
     sketch_merge(duration_sketch) AS sketch
-  FROM agent_usage_15m
+  FROM agent_usage
   WHERE day >= CAST($from AS DATE)
     AND day <= CAST($to AS DATE)
     AND at >= $from

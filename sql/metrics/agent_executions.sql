@@ -4,7 +4,7 @@
 -- Rates are of successes and failures together. Broken down by status a rate is 0 or 1 and says nothing.
 -- Grain: one row per period and breakdown. Units: executions; rates are fractions.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/agent_usage_15m.sql. Exact in time zones whose offset is a whole number of quarter hours: all of today's.
+-- Source: sql/views/agent_usage.sql. Exact in time zones whose offset is a whole number of quarter hours: all of today's.
 SELECT
   period_label(period_start, $interval, $tz) AS period,
   period_start,
@@ -30,7 +30,7 @@ FROM (
     sum(CASE WHEN status = 'ok' THEN executions ELSE 0 END) AS successes,
     sum(CASE WHEN status IN ('error', 'timeout') THEN executions ELSE 0 END) AS failures,
     sum(CASE WHEN status = 'cancelled' THEN executions ELSE 0 END) AS cancelled
-  FROM agent_usage_15m
+  FROM agent_usage
   WHERE day >= CAST($from AS DATE)
     AND day <= CAST($to AS DATE)
     AND at >= $from

@@ -4,7 +4,7 @@
 -- not a bill.
 -- Grain: one row per period and breakdown. Units: tokens, US dollars.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/agent_usage_15m.sql. Exact in time zones whose offset is a whole number of quarter hours: all of today's.
+-- Source: sql/views/agent_usage.sql. Exact in time zones whose offset is a whole number of quarter hours: all of today's.
 SELECT
   period_label(period_start, $interval, $tz) AS period,
   period_start,
@@ -31,7 +31,7 @@ FROM (
     sum(tokens_cache_write) AS tokens_cache_write,
     CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd,
     CAST(sum(CAST(cost_list_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_list_usd
-  FROM agent_usage_15m
+  FROM agent_usage
   WHERE day >= CAST($from AS DATE)
     AND day <= CAST($to AS DATE)
     AND at >= $from

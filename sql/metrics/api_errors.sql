@@ -3,7 +3,7 @@
 -- Requests that the server failed (status code 500 and above) and that clients got wrong (400 to 499), as shares of all.
 -- Grain: one row per period and breakdown. Units: requests; rates are fractions.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/api_usage_15m.sql.
+-- Source: sql/views/api_usage.sql.
 SELECT
   period_label(period_start, $interval, $tz) AS period,
   period_start,
@@ -27,7 +27,7 @@ FROM (
     sum(requests) AS requests,
     sum(errors) AS errors,
     sum(client_errors) AS client_errors
-  FROM api_usage_15m
+  FROM api_usage
   WHERE day >= CAST($from AS DATE)
     AND day <= CAST($to AS DATE)
     AND at >= $from

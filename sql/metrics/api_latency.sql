@@ -4,7 +4,7 @@
 -- within 1 % of sorted[ceil(q * n) - 1]; api_latency_exact has the exact ones of closed UTC days.
 -- Grain: one row per period and breakdown. Units: milliseconds.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/api_usage_15m.sql.
+-- Source: sql/views/api_usage.sql.
 SELECT
   period_label(period_start, $interval, $tz) AS period,
   period_start,
@@ -28,7 +28,7 @@ FROM (
     sum(requests) AS requests,
     sketch_merge(latency_sketch) AS sketch,
     max(latency_max_ms) AS latency_max_ms
-  FROM api_usage_15m
+  FROM api_usage
   WHERE day >= CAST($from AS DATE)
     AND day <= CAST($to AS DATE)
     AND at >= $from

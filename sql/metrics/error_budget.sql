@@ -5,11 +5,11 @@
 -- Grain: one row per window of 1, 6 and 24 hours that ends with the last quarter of an hour in which there were requests, before the
 -- end of the time asked about. Units: requests; rates are fractions.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/api_usage_15m.sql; the method is the SRE workbook's burn rate.
+-- Source: sql/rollups/api_usage_cube.sql; the method is the SRE workbook's burn rate.
 WITH usage AS (
   SELECT date_part('epoch', at) AS at, requests, errors
-  FROM api_usage_15m
-  WHERE day >= CAST($to - INTERVAL '48 hours' AS DATE) AND day <= CAST($to AS DATE) AND at < $to
+  FROM api_usage_cube
+  WHERE cut = 'all' AND day >= CAST($to - INTERVAL '48 hours' AS DATE) AND day <= CAST($to AS DATE) AND at < $to
 )
 SELECT
   w.hours,

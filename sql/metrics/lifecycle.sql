@@ -6,39 +6,64 @@
 -- Grain: one row per period. Units: users.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
 -- Source: sql/views/activity.sql, sql/views/first_seen.sql; the definition is PostHog's lifecycle.
-WITH active AS (
+WITH people AS (
   SELECT
-    p.person,
-    p.period_start,
-    lag(p.period_start) OVER (PARTITION BY p.person ORDER BY p.period_start) AS last_period,
-    lead(p.period_start) OVER (PARTITION BY p.person ORDER BY p.period_start) AS next_period,
-    period_start(f.first_at, $interval, $tz) AS first_period
+    p.periods,
+    CAST(period_start(f.first_at, $interval, $tz) AS BIGINT) AS first_period
   FROM (
-    SELECT DISTINCT person, period_start(at, $interval, $tz) AS period_start
+    SELECT person, sorted_set(CAST(period_start(at, $interval, $tz) AS BIGINT)) AS periods
     FROM activity
     WHERE day >= CAST(period_start(period_start($from, $interval, $tz) - INTERVAL '1 second', $interval, $tz) AS DATE)
       AND day <= CAST($to AS DATE)
       AND at >= period_start(period_start($from, $interval, $tz) - INTERVAL '1 second', $interval, $tz)
       AND at < $to
       AND $interval IN ('day', 'week', 'month')
+    GROUP BY person
   ) AS p
   LEFT JOIN first_seen AS f ON f.person = p.person
 ),
-counts AS (
+moves AS (
+  SELECT period, last_period, next_period, first_period = period AS new, first_period < period AS known, count(*) AS people
+  FROM (
+    SELECT
+      unnest(periods) AS period,
+      unnest(array_pop_front(periods)) AS next_period,
+      unnest(array_prepend(CAST(NULL AS BIGINT), periods)) AS last_period,
+      first_period
+    FROM people
+  ) AS each
+  WHERE period IS NOT NULL
+  GROUP BY 1, 2, 3, 4, 5
+),
+active AS (
+  SELECT
+    arrow_cast(period, 'Timestamp(Nanosecond, None)') AS period_start,
+    arrow_cast(last_period, 'Timestamp(Nanosecond, None)') AS last_period,
+    arrow_cast(next_period, 'Timestamp(Nanosecond, None)') AS next_period,
+    new,
+    known,
+    people
+  FROM moves
+),
+kinds AS (
   SELECT
     period_start,
-    sum(CASE WHEN first_period = period_start THEN 1 ELSE 0 END) AS new,
-    sum(CASE WHEN first_period < period_start
-      AND last_period = period_start(period_start - INTERVAL '1 second', $interval, $tz) THEN 1 ELSE 0 END) AS came_back,
-    count(*) AS active,
-    0 AS dormant
+    CASE WHEN new THEN 1 ELSE 0 END AS new,
+    CASE WHEN known
+      AND last_period = period_start(period_start - INTERVAL '1 second', $interval, $tz) THEN 1 ELSE 0 END AS came_back,
+    CASE WHEN next_period IS NULL OR next_period > period_end(period_start, $interval, $tz) THEN 1 ELSE 0 END AS leaves,
+    sum(people) AS people
   FROM active
-  GROUP BY period_start
-  UNION ALL
-  SELECT period_end(period_start, $interval, $tz), 0, 0, 0, count(*)
-  FROM active
-  WHERE next_period IS NULL OR next_period > period_end(period_start, $interval, $tz)
-  GROUP BY 1
+  GROUP BY 1, 2, 3, 4
+),
+counts AS (
+  SELECT
+    unnest(make_array(period_start, period_end(period_start, $interval, $tz))) AS period_start,
+    unnest(make_array(new * people, 0)) AS new,
+    unnest(make_array(came_back * people, 0)) AS came_back,
+    unnest(make_array(people, 0)) AS active,
+    unnest(make_array(0, leaves * people)) AS dormant
+  FROM kinds
 )
 SELECT
   period_label(period_start, $interval, $tz) AS period,

@@ -7,10 +7,18 @@ WITH cohorts AS (
   SELECT person, period_start(first_at, $interval, $tz) AS cohort FROM first_seen WHERE first_at >= $from AND first_at < $to
 ),
 returns AS (
-  SELECT DISTINCT c.person, c.cohort, periods_between(c.cohort, a.at, $interval, $tz) AS n
-  FROM cohorts AS c
-  JOIN activity AS a ON a.person = c.person
-  WHERE a.day >= CAST($from AS DATE) - INTERVAL '1 day'
+  SELECT cohort, n, count(*) AS users, sum(CASE WHEN next_n IS NULL THEN 1 ELSE 0 END) AS last_users
+  FROM (
+    SELECT cohort, unnest(ns) AS n, unnest(array_pop_front(ns)) AS next_n
+    FROM (
+      SELECT c.cohort, sorted_set(periods_between(c.cohort, a.at, $interval, $tz)) AS ns
+      FROM cohorts AS c
+      JOIN activity AS a ON a.person = c.person
+      WHERE a.day >= CAST($from AS DATE) - INTERVAL '1 day'
+      GROUP BY c.person, c.cohort
+    ) AS people
+  ) AS each
+  GROUP BY cohort, n
 ),
 cells AS (
   SELECT cohort, cohort_users, at, periods_between(cohort, at, $interval, $tz) AS n
@@ -23,18 +31,8 @@ SELECT
   c.cohort,
   c.n,
   c.cohort_users,
-  coalesce(o.users, 0) AS returned_on,
-  coalesce(l.users, 0) AS returned_on_or_after,
+  coalesce(r.users, 0) AS returned_on,
+  sum(coalesce(r.last_users, 0)) OVER (PARTITION BY c.cohort ORDER BY c.n DESC) AS returned_on_or_after,
   period_end(c.at, $interval, $tz) <= $complete_through AS complete
 FROM cells AS c
-LEFT JOIN (SELECT cohort, n, count(*) AS users FROM returns GROUP BY cohort, n) AS o ON o.cohort = c.cohort AND o.n = c.n
-LEFT JOIN (
-  SELECT cohort, n, sum(users) OVER (PARTITION BY cohort ORDER BY n DESC) AS users
-  FROM (
-    SELECT s.cohort, s.n, count(r.person) AS users
-    FROM cells AS s
-    LEFT JOIN (SELECT person, cohort, max(n) AS n FROM returns GROUP BY person, cohort) AS r
-      ON r.cohort = s.cohort AND r.n = s.n
-    GROUP BY s.cohort, s.n
-  ) AS lasts
-) AS l ON l.cohort = c.cohort AND l.n = c.n
+LEFT JOIN returns AS r ON r.cohort = c.cohort AND r.n = c.n

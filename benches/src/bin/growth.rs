@@ -82,7 +82,7 @@ fn draw(path: &Path, rows: usize, memory: &[(&str, Vec<f64>)]) -> Result<(), Box
     let at = |tenth: usize| (tenth * rows) as f64 / 1e7;
     let columns: [(&str, ArrayRef); 3] = [
         ("million rows", Arc::new(Float64Array::from_iter_values(points().map(|p| at(p.1))))),
-        ("operator", Arc::new(StringArray::from_iter_values(points().map(|p| p.0)))),
+        ("operator", Arc::new(StringArray::from(points().map(|p| p.0).collect::<Vec<&str>>()))),
         ("MB", Arc::new(Float64Array::from_iter_values(points().map(|p| p.2)))),
     ];
     let chart = ChartSpec {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use millstream::lake::Lake;
+use millstream_benches::cpu_s;
 use millstream_report::{ChartKind, ChartSpec, Theme};
 use millstream_server::generate::send::{Target, send};
 use millstream_server::generate::{Shape, World};
@@ -196,14 +197,6 @@ fn look(server: &Server, runtime: &tokio::runtime::Runtime, lake: &Path, number:
         Ok::<_, millstream::Error>(())
     })?;
     Ok(sample)
-}
-
-/// CPU seconds of a process so far.
-fn cpu_s(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(") ").map_or("", |s| s.1);
-    let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum();
-    ticks / 100.0
 }
 
 fn line(sample: &Sample) -> String {

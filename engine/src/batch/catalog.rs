@@ -10,6 +10,7 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::ObjectStore;
 use url::Url;
 
+use super::memory::{Memory, Remembered};
 use crate::error::Error;
 use crate::lake::Lake;
 
@@ -22,6 +23,7 @@ pub(super) const SCHEMA: &str = "public";
 #[derive(Debug)]
 pub(super) struct LakeCatalog {
     lake: Lake,
+    memory: Arc<Memory>,
     /// All tables, where the query asks for a list; otherwise empty, to save the listing.
     names: Arc<Vec<String>>,
     /// Schemas that hold no table of the lake, such as a face's system catalogue.
@@ -29,8 +31,8 @@ pub(super) struct LakeCatalog {
 }
 
 impl LakeCatalog {
-    pub(super) fn new(lake: Lake, names: Vec<String>) -> Self {
-        Self { lake, names: Arc::new(names), others: RwLock::default() }
+    pub(super) fn new(lake: Lake, memory: Arc<Memory>, names: Vec<String>) -> Self {
+        Self { lake, memory, names: Arc::new(names), others: RwLock::default() }
     }
 }
 
@@ -46,7 +48,8 @@ impl CatalogProvider for LakeCatalog {
             return Some(Arc::clone(other));
         }
         let prefix = if name == SCHEMA { String::new() } else { format!("{name}.") };
-        Some(Arc::new(LakeSchema { lake: self.lake.clone(), prefix, names: Arc::clone(&self.names) }))
+        let (lake, memory) = (self.lake.clone(), Arc::clone(&self.memory));
+        Some(Arc::new(LakeSchema { lake, memory, prefix, names: Arc::clone(&self.names) }))
     }
 
     fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
@@ -57,6 +60,7 @@ impl CatalogProvider for LakeCatalog {
 #[derive(Debug)]
 struct LakeSchema {
     lake: Lake,
+    memory: Arc<Memory>,
     /// Empty or `system.`.
     prefix: String,
     names: Arc<Vec<String>>,
@@ -75,7 +79,10 @@ impl SchemaProvider for LakeSchema {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.lake.existing(&format!("{}{name}", self.prefix)).await {
-            Ok(Some(table)) => table.provider().await.map(Some).map_err(external),
+            Ok(Some(table)) => {
+                let table = Remembered::open(table, Arc::clone(&self.memory)).await.map_err(external)?;
+                Ok(Some(Arc::new(table)))
+            }
             Ok(None) => Ok(None),
             // No table can have such a name, so none has.
             Err(Error::Config(_)) => Ok(None),

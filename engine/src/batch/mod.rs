@@ -8,13 +8,17 @@ mod catalog;
 mod error;
 mod growth;
 mod guard;
+mod known;
+mod memory;
 mod parameters;
 mod query;
 mod rollup;
+mod threads;
 mod time_bucket;
 mod views;
 
 pub use error::query_error;
+pub use memory::Work;
 pub use parameters::Described;
 pub use query::{Batch, Dress, Functions, QueryLimits, QueryResult};
 pub use rollup::{ROLLUP_DAYS_AT_ONCE, ROLLUP_RUNS, Rollup, RollupRun};

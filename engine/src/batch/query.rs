@@ -13,7 +13,7 @@ use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -21,13 +21,15 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use futures::StreamExt;
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::catalog::{CATALOG, LakeCatalog, LakeStores, SCHEMA};
 use super::error::{closest, ended, memory_error, query_error, timeout_error};
+use super::known::Known;
+use super::memory::{Memory, Work};
 use super::parameters::Described;
+use super::threads::Threads;
 use super::time_bucket::TimeBucket;
 use super::views::Views;
 use super::{growth, guard, parameters};
@@ -35,9 +37,6 @@ use crate::error::{Error, Result, SqlError};
 use crate::lake::Lake;
 use crate::sql::functions::{own_aggregates, own_scalars};
 use crate::time::Clock;
-
-/// Stack of a query thread. Planning recurses on the tree of an expression; [`guard`] bounds its depth so that it fits.
-const STACK_BYTES: usize = 16 << 20;
 
 /// Spilled bytes on disk, as a multiple of the query's memory.
 pub(super) const SPILL_FACTOR: u64 = 8;
@@ -98,10 +97,14 @@ pub type Dress = Arc<dyn Fn(&SessionContext) -> std::result::Result<(), DataFusi
 pub struct Batch {
     pub(super) lake: Lake,
     pub(super) clock: Arc<dyn Clock>,
-    functions: Functions,
     views: Views,
     threads: Arc<Threads>,
     dress: Option<Dress>,
+    /// What was found out before. Clones share it.
+    pub(super) known: Arc<Known>,
+    /// What every session begins with. Clones share it.
+    base: Arc<SessionState>,
+    memory: Arc<Memory>,
 }
 
 impl std::fmt::Debug for Batch {
@@ -126,19 +129,36 @@ impl Batch {
             scalar: own.scalar.into_iter().chain(functions.scalar).collect(),
             aggregate: own.aggregate.into_iter().chain(functions.aggregate).collect(),
         };
-        Ok(Self { lake, clock, functions, views: Views::default(), threads: Arc::new(Threads::new()?), dress: None })
+        let threads = Arc::new(Threads::new()?);
+        let base = Arc::new(base(&functions, threads.count));
+        Ok(Self {
+            lake,
+            clock,
+            views: Views::default(),
+            threads,
+            dress: None,
+            known: Arc::default(),
+            base,
+            memory: Arc::default(),
+        })
     }
 
     /// Replaces the views: named SELECTs that queries and rollups use like tables. Clones of this share them.
     pub fn set_views(&self, views: BTreeMap<String, String>) {
         self.views.set(views);
+        self.known.forget_tables();
+    }
+
+    /// What queries and rollups have cost since the start.
+    pub fn work(&self) -> Work {
+        self.memory.work()
     }
 
     /// The tables that a query reads, directly or through views, sorted. Parameters need no values.
     ///
     /// Errors: `Query` when the text is wrong.
     pub fn tables_read(&self, sql: &str) -> Result<Vec<String>> {
-        self.tables_named(&self.views.expand(guard::parse(sql)?)?)
+        self.known.tables(sql, || self.tables_named(&self.views.expand(guard::parse(sql)?)?))
     }
 
     /// The same tables and threads for a face of another dialect. What `dress` adds is read within the same limits.
@@ -310,16 +330,11 @@ impl Batch {
             Err(e) => return Err(self.explained(e).await),
         };
         guard::allow_plan(&plan)?;
+        self.memory.planned();
         Ok((session, plan))
     }
 
     fn session(&self, limits: &QueryLimits, names: Vec<String>) -> Result<SessionContext> {
-        let config = SessionConfig::new()
-            .with_information_schema(true)
-            .with_default_catalog_and_schema(CATALOG, SCHEMA)
-            .with_create_default_catalog_and_schema(false)
-            .with_target_partitions(self.threads.count)
-            .with_batch_size(batch_rows(limits));
         let memory_bytes = limits.memory_bytes_max;
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
@@ -328,21 +343,16 @@ impl Batch {
             .build_arc()
             .map_err(query_error)?;
         let catalogs = MemoryCatalogProviderList::new();
-        catalogs.register_catalog(CATALOG.to_string(), Arc::new(LakeCatalog::new(self.lake.clone(), names)));
-        let state = SessionStateBuilder::new()
-            .with_config(config)
+        catalogs.register_catalog(
+            CATALOG.to_string(),
+            Arc::new(LakeCatalog::new(self.lake.clone(), Arc::clone(&self.memory), names)),
+        );
+        let state = SessionStateBuilder::new_from_existing(self.base.as_ref().clone())
+            .with_config(session_config(self.threads.count).with_batch_size(batch_rows(limits)))
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(catalogs))
-            .with_default_features()
             .build();
         let session = SessionContext::new_with_state(state);
-        for function in &self.functions.scalar {
-            session.register_udf(function.as_ref().clone());
-        }
-        for function in &self.functions.aggregate {
-            session.register_udaf(function.as_ref().clone());
-        }
-        session.register_udf(ScalarUDF::from(TimeBucket::new()));
         if let Some(dress) = &self.dress {
             dress(&session).map_err(query_error)?;
         }
@@ -382,6 +392,31 @@ impl Batch {
         };
         SqlError { message: format!("there is no table '{missing}'"), fix: Some(fix), ..SqlError::default() }.into()
     }
+}
+
+fn session_config(threads: usize) -> SessionConfig {
+    SessionConfig::new()
+        .with_information_schema(true)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_target_partitions(threads)
+        // DataFusion 55 looks columns of such a filter up by name: below an outer join whose sides have columns of one name,
+        // `coalesce(a.id, b.id)` becomes `coalesce(a.id, a.id)`, and rows are lost.
+        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
+}
+
+/// Optimizer, planner and functions: making them costs more than many a query, and they are the same for all.
+fn base(functions: &Functions, threads: usize) -> SessionState {
+    let state = SessionStateBuilder::new().with_config(session_config(threads)).with_default_features().build();
+    let session = SessionContext::new_with_state(state);
+    for function in &functions.scalar {
+        session.register_udf(function.as_ref().clone());
+    }
+    for function in &functions.aggregate {
+        session.register_udaf(function.as_ref().clone());
+    }
+    session.register_udf(ScalarUDF::from(TimeBucket::new()));
+    session.state()
 }
 
 /// Rows of a batch: with little memory fewer, so that one with a long text in each row still fits.
@@ -453,35 +488,41 @@ async fn pump(planned: Planned, send: Sender<datafusion::error::Result<RecordBat
     }
 }
 
-/// The threads of queries.
-struct Threads {
-    runtime: Option<Runtime>,
-    count: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SystemClock;
+    use arrow::array::{ArrayRef, AsArray, Date32Array, StringArray};
+    use arrow::compute::concat_batches;
+    use arrow::datatypes::Int64Type;
 
-impl Threads {
-    fn new() -> Result<Self> {
-        let count = std::thread::available_parallelism().map_or(2, usize::from);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(count)
-            .thread_name("millstream-query")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|e| Error::Storage(format!("cannot start query threads: {e}")))?;
-        Ok(Self { runtime: Some(runtime), count })
+    async fn fill(lake: &Lake, name: &str, ids: [Vec<Option<&str>>; 2]) {
+        let [users, installations] = ids.map(|ids| Arc::new(StringArray::from(ids)) as ArrayRef);
+        let day = Arc::new(Date32Array::from(vec![20_000; users.len()])) as ArrayRef;
+        let rows = RecordBatch::try_from_iter_with_nullable([
+            ("u", users, true),
+            ("i", installations, true),
+            ("day", day, true),
+        ])
+        .unwrap();
+        lake.table(name, rows.schema()).await.unwrap().append(&[rows]).await.unwrap();
     }
 
-    fn runtime(&self) -> Result<&Runtime> {
-        self.runtime.as_ref().ok_or_else(|| Error::Stopped("queries have ended".into()))
-    }
-}
-
-impl Drop for Threads {
-    /// A runtime may not be dropped where it would block, and queries that still run are to be cancelled.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+    /// People whose id comes from the other side of an outer join, joined once more.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_made_of_both_sides_of_an_outer_join_loses_no_rows_streamed_or_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let lake = Lake::open(&dir.path().display().to_string(), &BTreeMap::new()).await.unwrap();
+        fill(&lake, "seen", [vec![Some("ada"), None, Some("bo")], vec![None, Some("x1"), None]]).await;
+        fill(&lake, "told", [vec![Some("cy")], vec![Some("x1")]]).await;
+        let sql = "WITH people AS (SELECT coalesce(s.u, t.u) AS p FROM seen AS s LEFT JOIN told AS t ON t.i = s.i) \
+                   SELECT count(*) AS n FROM (SELECT p FROM people GROUP BY p) AS a JOIN people AS b ON b.p = a.p";
+        for scan_bytes_max in [0, u64::MAX] {
+            let mut batch = Batch::new(lake.clone(), Arc::new(SystemClock), Functions::default()).unwrap();
+            batch.memory = Arc::new(Memory::of(1 << 20, scan_bytes_max));
+            let result = batch.query(sql, &BTreeMap::new(), &QueryLimits::default()).await.unwrap();
+            let counts = concat_batches(&result.schema, &result.batches).unwrap();
+            assert_eq!(counts.column(0).as_primitive::<Int64Type>().value(0), 3, "at most {scan_bytes_max} bytes");
         }
     }
 }

@@ -108,7 +108,7 @@ impl Batch {
                 inputs.insert(name, table);
             }
         }
-        let histories = histories(&rollup.sql)?;
+        let histories = self.known.histories(&rollup.sql)?;
         let last_runs = self.last_runs(rollup).await?;
         // A day on which no input has rows is not worth a run, unless it had rows when it was run.
         let mut days: BTreeSet<i32> = last_runs.keys().copied().collect();
@@ -238,42 +238,80 @@ impl Batch {
 
     /// Per day, the input versions of its last run that went well.
     async fn last_runs(&self, rollup: &Rollup) -> Result<HashMap<i32, BTreeMap<String, i64>>> {
-        if self.lake.existing(ROLLUP_RUNS).await?.is_none() {
-            return Ok(HashMap::new());
+        let Some(table) = self.lake.existing(ROLLUP_RUNS).await? else { return Ok(HashMap::new()) };
+        let mut known = self.known.runs.lock().await;
+        let version = table.version().await?;
+        if version != known.version {
+            self.read_runs(&mut known).await?;
+            known.version = version;
         }
+        let runs = known.last.get(&rollup.name).into_iter().flatten();
+        Ok(runs.map(|(day, run)| (*day, run.versions.clone())).collect())
+    }
+
+    /// Reads the runs that began since the day on which the newest known one did. A run is recorded when it has ended: those
+    /// that began the day before may still be missing.
+    async fn read_runs(&self, known: &mut Runs) -> Result<()> {
         let sql = format!(
-            "SELECT day_run, input_versions, started_at FROM {ROLLUP_RUNS} \
-             WHERE rollup = $rollup AND error IS NULL"
+            "SELECT rollup, day_run, input_versions, started_at FROM {ROLLUP_RUNS} WHERE error IS NULL AND day >= $since"
         );
-        let parameters = BTreeMap::from([("rollup".to_string(), ScalarValue::from(rollup.name.as_str()))]);
+        let newest = known.last.values().flat_map(HashMap::values).map(|run| run.started_micros).max();
+        let since = newest.map_or(0, |micros| day_of(micros.saturating_mul(1_000)) - 1);
+        let parameters = BTreeMap::from([("since".to_string(), ScalarValue::Date32(Some(since)))]);
         let result = self.query(&sql, &parameters, &rollup_limits()).await?;
-        // The last one is the one that began last; of those that began in one tick, the one that saw most.
-        let mut runs: HashMap<i32, (i64, i64, BTreeMap<String, i64>)> = HashMap::new();
         for batch in &result.batches {
-            let days = cast(batch.column(0), &DataType::Date32)?;
-            let versions = cast(batch.column(1), &DataType::Utf8)?;
+            let rollups = cast(batch.column(0), &DataType::Utf8)?;
+            let days = cast(batch.column(1), &DataType::Date32)?;
+            let versions = cast(batch.column(2), &DataType::Utf8)?;
             let started =
-                cast(&cast(batch.column(2), &DataType::Timestamp(TimeUnit::Microsecond, None))?, &DataType::Int64)?;
+                cast(&cast(batch.column(3), &DataType::Timestamp(TimeUnit::Microsecond, None))?, &DataType::Int64)?;
             let days = days.as_primitive::<Date32Type>().iter();
-            for ((day, versions), started) in
-                days.zip(versions.as_string::<i32>()).zip(started.as_primitive::<Int64Type>())
-            {
-                let (Some(day), Some(versions)) = (day, versions) else { continue };
+            let rows = rollups.as_string::<i32>().iter().zip(days).zip(versions.as_string::<i32>());
+            for (((rollup, day), versions), started) in rows.zip(started.as_primitive::<Int64Type>()) {
+                let (Some(rollup), Some(day), Some(versions)) = (rollup, day, versions) else { continue };
                 let versions: BTreeMap<String, i64> = serde_json::from_str(versions)
                     .map_err(|e| Error::Corrupt(format!("input_versions in {ROLLUP_RUNS}: {e}")))?;
-                let run = (started.unwrap_or(i64::MIN), versions.values().sum::<i64>(), versions);
-                let known = runs.entry(day).or_insert_with(|| run.clone());
-                if (run.0, run.1) > (known.0, known.1) {
+                let run = LastRun { started_micros: started.unwrap_or(i64::MIN), versions };
+                let last = known.last.entry(rollup.to_string()).or_default();
+                let known = last.entry(day).or_insert_with(|| run.clone());
+                if run.rank() > known.rank() {
                     *known = run;
                 }
             }
         }
-        Ok(runs.into_iter().map(|(day, (_, _, versions))| (day, versions)).collect())
+        Ok(())
+    }
+}
+
+/// What is known of the runs, as of a version of their table.
+#[derive(Debug)]
+pub(super) struct Runs {
+    version: i64,
+    /// By rollup and day.
+    last: HashMap<String, HashMap<i32, LastRun>>,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self { version: -1, last: HashMap::new() }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct LastRun {
+    started_micros: i64,
+    versions: BTreeMap<String, i64>,
+}
+
+impl LastRun {
+    /// The last one is the one that began last; of those that began in one tick, the one that saw most.
+    fn rank(&self) -> (i64, i64) {
+        (self.started_micros, self.versions.values().sum())
     }
 }
 
 /// The tables that a rollup reads with `day <= $day` or `day < $day`.
-fn histories(sql: &str) -> Result<BTreeSet<String>> {
+pub(super) fn histories(sql: &str) -> Result<BTreeSet<String>> {
     struct Reads(BTreeSet<String>);
     impl Visitor for Reads {
         type Break = ();

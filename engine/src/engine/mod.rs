@@ -24,7 +24,7 @@ use datafusion::scalar::ScalarValue;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
-pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun};
+pub use crate::batch::{Functions, QueryLimits, QueryResult, Rollup, RollupRun, Work};
 pub use contract::{Ack, Append, Options, PipelineStatus, ProducerSequence, STATE_BYTES_MAX, Status, TableInfo};
 pub use rebuild::Rebuilt;
 pub use repair::{ASIDE, RepairReport, repair};
@@ -342,6 +342,11 @@ impl Engine {
     /// The tables that a query reads, directly or through views. Parameters need no values.
     pub fn tables_read(&self, sql: &str) -> Result<Vec<String>> {
         self.batch.tables_read(sql)
+    }
+
+    /// What queries and rollups have cost since the start.
+    pub fn work(&self) -> Work {
+        self.batch.work()
     }
 
     /// Computes one day of a rollup and replaces that day's partition.

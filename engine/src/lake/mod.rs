@@ -10,6 +10,7 @@
 //! What never happens here: a file is never deleted because a commit failed, a commit is never written before the table's
 //! `txn` version was read from a fresh snapshot, and nothing is reported as done that a power cut could take away.
 
+mod changes;
 mod commit;
 mod encode;
 mod local;
@@ -21,10 +22,12 @@ mod store;
 mod table;
 mod types;
 
+pub use changes::Changes;
 pub use encode::PendingFile;
 pub use maintain::{Maintenance, MaintenanceReport};
 pub use partition::can_split;
 pub use scrub::{FileDamage, TableReport};
 pub use store::Lake;
-pub use table::{Changes, LakeTable, Owner};
+pub(crate) use table::{DataFile, Reading};
+pub use table::{LakeTable, Owner};
 pub use types::table_schema;

@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use bytes::Bytes;
 use datafusion::catalog::TableProvider;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::CommitProperties;
-use deltalake_core::kernel::{Action, LogicalFileView, StructField, StructType, Version};
-use deltalake_core::logstore::{LogStoreRef, get_actions};
+use deltalake_core::kernel::{LogicalFileView, StructField, StructType, Version};
+use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::table::state::DeltaTableState;
@@ -18,17 +19,21 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::changes::Changes;
 use super::encode::{Encoded, PendingFile, encode};
 use super::partition::{Values, directory};
 use super::statistics::parse_day;
 use super::store::Lake;
 use super::types::{DAY, new_columns};
 use crate::error::{Error, Result};
-use crate::time::Clock;
+use crate::time::{Clock, EventTime, SECOND};
 
 /// The table property that names the engine which writes a table, and the one that says where that engine is.
 const OWNER: &str = "millstream.owner";
 const OWNER_PLACE: &str = "millstream.owner.directory";
+
+/// The table property that other writers set where columns have other names in files.
+const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
 
 /// The engine that writes a table: an identity that its data directory keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +59,8 @@ pub(crate) struct Inner {
     /// The columns that it is partitioned by after the day.
     pub(crate) partition: Vec<String>,
     handle: Mutex<Handle>,
+    /// What the log has told about changes so far: a commit never changes, so it is read once.
+    pub(super) changes: Mutex<Option<Changes>>,
 }
 
 /// The newest version that was loaded, and the `txn` versions known at it.
@@ -61,30 +68,45 @@ pub(crate) struct Handle {
     pub(crate) table: DeltaTable,
     known_versions: HashMap<String, i64>,
     known_at: Option<Version>,
+    /// When the log was last listed.
+    listed_at: EventTime,
+    /// What was made of a version: it is the same until the next.
+    made: Option<Made>,
 }
 
-/// Which days changed after a version, as far back as the log reaches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changes {
-    /// The oldest version whose changes are known: anything may have changed before it.
-    pub complete_from: i64,
-    /// The newest version.
-    pub newest: i64,
-    /// Per changed day, the newest version that changed its rows. Compaction changes no rows.
-    pub last_version: BTreeMap<i32, i64>,
+/// What reading a version of the table takes, made when it is first asked for.
+#[derive(Default)]
+struct Made {
+    version: Option<Version>,
+    files_by_day: Option<BTreeMap<i32, usize>>,
+    reading: Option<Reading>,
 }
 
-impl Changes {
-    /// Whether the day's rows may have changed after `version`.
-    pub fn changed_after(&self, day: i32, version: i64) -> bool {
-        version + 1 < self.complete_from || self.last_version.get(&day).is_some_and(|last| *last > version)
-    }
-
-    /// Whether rows of the day or of one before it may have changed after `version`.
-    pub fn changed_through(&self, day: i32, version: i64) -> bool {
-        version + 1 < self.complete_from || self.last_version.range(..=day).any(|(_, last)| *last > version)
-    }
+/// A version of the table for queries.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// Reads all of it; days and statistics prune files.
+    pub(crate) provider: Arc<dyn TableProvider>,
+    /// What it consists of.
+    pub(crate) files: Arc<Vec<DataFile>>,
+    /// Whether its rows are those of the files under the columns' names, and the day: no other partition, no deleted rows, no mapped
+    /// names.
+    pub(crate) plain: bool,
 }
+
+/// A Parquet file of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct DataFile {
+    /// Below the table's directory.
+    pub(crate) path: String,
+    pub(crate) day: i32,
+    pub(crate) bytes: u64,
+    pub(crate) rows: usize,
+}
+
+/// How long a handle may go without listing the log: shorter than entries are kept, so that no handle is left behind by their
+/// removal.
+const LISTED_FOR: EventTime = 3_600 * SECOND;
 
 impl std::fmt::Debug for LakeTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,7 +148,8 @@ impl LakeTable {
                 partition.join(", ")
             )));
         };
-        let handle = Handle { table, known_versions: HashMap::new(), known_at: None };
+        let listed_at = lake.clock().now();
+        let handle = Handle { table, known_versions: HashMap::new(), known_at: None, listed_at, made: None };
         Ok(Self {
             inner: Arc::new(Inner {
                 name: name.to_string(),
@@ -135,6 +158,7 @@ impl LakeTable {
                 schema: RwLock::new(schema),
                 partition: partition.to_vec(),
                 handle: Mutex::new(handle),
+                changes: Mutex::new(None),
             }),
         })
     }
@@ -279,48 +303,48 @@ impl LakeTable {
 
     /// How many files hold the rows of each day.
     pub async fn files_by_day(&self) -> Result<BTreeMap<i32, usize>> {
-        let handle = self.refreshed().await?;
+        let mut handle = self.refreshed().await?;
+        if let Some(files) = &handle.made().files_by_day {
+            return Ok(files.clone());
+        }
         let mut files = BTreeMap::new();
         for day in live_files(handle.state()?)?.into_iter().filter_map(|f| f.day) {
             *files.entry(day).or_default() += 1;
         }
+        handle.made().files_by_day = Some(files.clone());
         Ok(files)
     }
 
-    /// The days whose rows changed by commits after `version`; compaction does not count. If the log no longer reaches
-    /// back to it, all days.
-    pub async fn days_changed_since(&self, version: i64) -> Result<BTreeSet<i32>> {
-        let changes = self.changes_since(version).await?;
-        if version + 1 < changes.complete_from {
-            return self.days().await;
-        }
-        Ok(changes.last_version.into_keys().collect())
-    }
-
-    /// As [`LakeTable::days_changed_since`], with the version of the last change of each day.
-    pub async fn changes_since(&self, version: i64) -> Result<Changes> {
-        let newest = self.version().await?;
-        let mut changes = Changes { complete_from: newest + 1, newest, last_version: BTreeMap::new() };
-        for at in (version.max(-1) + 1..=newest).rev() {
-            let number = Version::try_from(at).map_err(|_| Error::Bug(format!("table version {at}")))?;
-            let Some(commit) = self.inner.log_store.read_commit_entry(number).await? else { break };
-            for action in get_actions(number, &commit)? {
-                if let Some(day) = changed_day(&action) {
-                    changes.last_version.entry(day).or_insert(at);
-                }
-            }
-            changes.complete_from = at;
-        }
-        Ok(changes)
-    }
-
-    /// The newest snapshot, for DataFusion. Days and statistics prune files.
+    /// The newest version, for DataFusion.
     pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        let builder = {
-            let handle = self.refreshed().await?;
-            handle.table.table_provider()
-        };
-        Ok(builder.await?)
+        Ok(self.reading().await?.provider)
+    }
+
+    /// The newest version and the files that it consists of.
+    pub(crate) async fn reading(&self) -> Result<Reading> {
+        let mut handle = self.refreshed().await?;
+        if let Some(reading) = &handle.made().reading {
+            return Ok(reading.clone());
+        }
+        let provider: Arc<dyn TableProvider> = handle.table.table_provider().await?;
+        let mut plain =
+            self.inner.partition.is_empty() && !handle.state()?.metadata().configuration().contains_key(COLUMN_MAPPING);
+        let mut files = Vec::new();
+        for file in live_files(handle.state()?)? {
+            let rows = file.view.num_records();
+            plain &= rows.is_some() && file.day.is_some() && file.view.deletion_vector_descriptor().is_none();
+            let (day, rows) = (file.day.unwrap_or_default(), rows.unwrap_or_default());
+            files.push(DataFile { path: file.path, day, bytes: file.size_bytes, rows });
+        }
+        files.sort_by(|a, b| (a.day, &a.path).cmp(&(b.day, &b.path)));
+        let reading = Reading { provider, files: Arc::new(files), plain };
+        handle.made().reading = Some(reading.clone());
+        Ok(reading)
+    }
+
+    /// The content of one of its files.
+    pub(crate) async fn file(&self, path: &str) -> Result<Bytes> {
+        Ok(self.files().get(&location(path)?).await?.bytes().await?)
     }
 
     /// The table's own directory as a store.
@@ -331,12 +355,29 @@ impl LakeTable {
     /// The handle at the newest version.
     pub(crate) async fn refreshed(&self) -> Result<MutexGuard<'_, Handle>> {
         let mut handle = self.inner.handle.lock().await;
+        let now = self.inner.clock.now();
+        let listed = (0..LISTED_FOR).contains(&now.saturating_sub(handle.listed_at));
+        if listed && self.is_newest(&handle).await? {
+            return Ok(handle);
+        }
         let before = handle.table.version();
         handle.table.update_state().await?;
+        handle.listed_at = now;
         if handle.table.version() != before {
             self.set_schema(handle.state()?.snapshot().arrow_schema());
         }
         Ok(handle)
+    }
+
+    /// Whether the log has no commit after the handle's. Versions have no gaps, so it takes one look and no list.
+    async fn is_newest(&self, handle: &Handle) -> Result<bool> {
+        let Some(version) = handle.table.version() else { return Ok(false) };
+        let next = location(&format!("_delta_log/{:020}.json", version + 1))?;
+        match self.files().head(&next).await {
+            Ok(_) => Ok(false),
+            Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
     }
 }
 
@@ -348,6 +389,16 @@ impl Handle {
     pub(crate) fn version(&self) -> Result<i64> {
         let version = self.state()?.version();
         i64::try_from(version).map_err(|_| Error::Corrupt(format!("table version {version}")))
+    }
+
+    /// What was made of the handle's version.
+    fn made(&mut self) -> &mut Made {
+        let version = self.table.version();
+        match &mut self.made {
+            Some(made) if made.version == version => {}
+            made => *made = Some(Made { version, ..Made::default() }),
+        }
+        self.made.get_or_insert_with(Made::default)
     }
 
     /// The `txn` version of `app_id` at the handle's version; read from the log unless nothing changed since.
@@ -405,16 +456,6 @@ pub(crate) fn live_files(state: &DeltaTableState) -> Result<Vec<LiveFile>> {
         })
         .collect();
     Ok(files)
-}
-
-/// The day whose rows an action changes.
-fn changed_day(action: &Action) -> Option<i32> {
-    let values = match action {
-        Action::Add(add) if add.data_change => Some(&add.partition_values),
-        Action::Remove(remove) if remove.data_change => remove.partition_values.as_ref(),
-        _ => None,
-    }?;
-    parse_day(values.get(DAY)?.as_deref()?)
 }
 
 /// A commit without the library's own retries, log checkpoints and log clean-up: we do each of them ourselves, when a

@@ -37,7 +37,7 @@ impl Default for FatalHook {
         Self::new(|message| {
             tracing::error!("{message}");
             // The process may have no subscriber for traces, and this is its last word.
-            eprintln!("millstream: {message}");
+            let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("millstream: {message}\n"));
             std::process::abort();
         })
     }

@@ -21,6 +21,7 @@ pub mod stamp;
 pub mod state_files;
 #[cfg(test)]
 mod state_size;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -17,6 +17,7 @@ use super::lookups::Lookups;
 use super::lower::Blueprints;
 use super::sides::{Sides, late_schema};
 use super::state_files::StateFiles;
+use super::worker::{Mark, Worker, Yield};
 use super::{Result, spawn};
 use crate::checkpoint::{Checkpoints, PipelineState, SET_ASIDE};
 use crate::connectors::{Commit, Sink};
@@ -28,6 +29,9 @@ use crate::time::{WATERMARK_MIN, Watermark};
 
 /// Messages that wait between two threads; then the sender waits.
 const QUEUE: usize = 8;
+
+/// As [`QUEUE`], before a final thread that takes what waits as one: the more waits, the fewer changes.
+const GATHERED: usize = 32;
 
 /// A sink with its commit, if it has one.
 pub struct Target {
@@ -76,21 +80,6 @@ pub enum Feed {
     /// A checkpoint.
     Barrier(u64),
     /// Nothing follows.
-    End,
-}
-
-/// What a worker made of one feed.
-enum Yield {
-    /// Of rows.
-    Batch(Vec<Left>),
-    /// Of anything that every worker gets.
-    Broadcast(Vec<Left>, Mark),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    Watermark,
-    Barrier(u64),
     End,
 }
 
@@ -209,6 +198,7 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
         let source = index(table).ok_or_else(|| Error::Bug(format!("no source {table}")))?;
         entries.iter_mut().skip(source).take(1).for_each(|e| e.push(*next));
     }
+    let gathers = changes(&spec.plan);
     let counters = Arc::new(Counters::default());
     counters.watermark.store(WATERMARK_MIN, Ordering::Relaxed);
     let mut workers = Vec::new();
@@ -247,7 +237,7 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
     let (mut feeds, mut yields, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for (n, worker) in workers.into_iter().enumerate() {
         let (feed, fed) = sync_channel(QUEUE);
-        let (out, yielded) = sync_channel(QUEUE);
+        let (out, yielded) = sync_channel(if gathers { GATHERED } else { QUEUE });
         threads.push(spawn(format!("{name}-{n}"), around.reports.clone(), move || worker.run(fed, &out))?);
         feeds.push(feed);
         yields.push(yielded);
@@ -256,64 +246,9 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
     Ok((Running { reads, to: To::Threads(feeds), turn: 0, counters }, threads))
 }
 
-struct Worker {
-    graph: Graph,
-    entries: Vec<Vec<Next>>,
-    share: Share,
-}
-
-impl Worker {
-    fn run(mut self, feed: Receiver<Feed>, out: &SyncSender<Yield>) -> Result<()> {
-        for message in feed {
-            let result = match self.yields(message)? {
-                (left, None) => Yield::Batch(left),
-                (left, Some(mark)) => Yield::Broadcast(left, mark),
-            };
-            if out.send(result).is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// What comes out for a feed, with its mark if every worker gets that feed.
-    fn yields(&mut self, feed: Feed) -> Result<(Vec<Left>, Option<Mark>)> {
-        let mut left = Vec::new();
-        if self.share.is_short(|| self.graph.state_bytes()) {
-            self.graph.shed(&mut into(&mut left))?;
-            self.share.settle(self.graph.state_bytes())?;
-        }
-        let mark = match feed {
-            Feed::Batch(source, rows) => {
-                self.push(source, &Message::Batch(*rows), &mut left)?;
-                None
-            }
-            Feed::Watermark(source, w) => {
-                self.push(source, &Message::Watermark(w), &mut left)?;
-                Some(Mark::Watermark)
-            }
-            Feed::Barrier(n) => {
-                self.graph.barrier(&mut into(&mut left))?;
-                Some(Mark::Barrier(n))
-            }
-            Feed::End => Some(Mark::End),
-        };
-        Ok((left, mark))
-    }
-
-    fn push(&mut self, source: usize, message: &Message, left: &mut Vec<Left>) -> Result<()> {
-        for entry in self.entries.get(source).into_iter().flatten() {
-            self.graph.push(*entry, message.clone(), &mut into(left))?;
-        }
-        Ok(())
-    }
-}
-
-fn into(left: &mut Vec<Left>) -> impl FnMut(Left) -> Result<()> {
-    |one| {
-        left.push(one);
-        Ok(())
-    }
+/// Whether results of some operator change.
+fn changes(plan: &Plan) -> bool {
+    plan.properties().updating || plan.inputs().iter().any(changes)
 }
 
 struct Final {
@@ -414,6 +349,7 @@ impl Final {
 
     fn take(&mut self, left: Vec<Left>) -> Result<()> {
         if self.share.is_short(|| self.graph.state_bytes()) {
+            self.pause()?;
             self.files.spill(&mut self.graph)?;
             self.share.settle(self.graph.state_bytes())?;
         }

@@ -20,7 +20,8 @@ CREATE TABLE u (ts TIMESTAMP, k BIGINT, v BIGINT, WATERMARK FOR ts AS ts) WITH (
 CREATE TABLE o WITH (connector = 'blackhole', format = 'debezium_json');
 SET updating_ttl = INTERVAL '1 minute';";
 
-const QUERIES: [&str; 18] = [
+const QUERIES: [&str; 19] = [
+    "SELECT l.k, r.v FROM (SELECT ts, k, k % 3 AS g FROM t) AS l ASOF JOIN (SELECT ts, v, k % 3 AS g FROM u) AS r MATCH_CONDITION (l.ts >= r.ts) ON l.g = r.g",
     "SELECT k, count(*) AS n FROM t GROUP BY hop(INTERVAL '5 seconds', INTERVAL '30 seconds'), k",
     "SELECT k, count(*) AS n FROM t GROUP BY k",
     "SELECT k, count(DISTINCT v) AS n, array_agg(v) AS l FROM t GROUP BY k",

@@ -27,6 +27,9 @@ use crate::time::{EventTime, SECOND};
 const HOUR: i64 = 3_600 * SECOND;
 const DAY_SECONDS: i64 = 86_400;
 
+/// Clocks of today's zones differ from UTC by whole quarters of an hour.
+const QUARTER: i64 = 900 * SECOND;
+
 /// Periods that one call of `periods` may give: hours of eleven years.
 const PERIODS_MAX: usize = 100_000;
 
@@ -96,6 +99,18 @@ impl Interval {
                 NaiveDate::from_ymd_opt(date.year(), month, 1).map_or(day, day_number)
             }
             Self::Hour | Self::Day | Self::All => day,
+        }
+    }
+
+    /// How many periods the one at `to` is after the one at `from`, by their places.
+    fn distance(self, from: i64, to: i64) -> i64 {
+        match self {
+            Self::Hour => (to - from).div_euclid(HOUR),
+            Self::Day | Self::Month => to - from,
+            Self::Week(_) => (to - from) / 7,
+            Self::Quarter => (to - from) / 3,
+            Self::Year => (to - from) / 12,
+            Self::All => 0,
         }
     }
 
@@ -221,19 +236,21 @@ impl Calendar {
         }
     }
 
-    /// How many periods the one of `to` is after that of `from`.
-    pub fn between(&mut self, from: EventTime, to: EventTime, interval: Interval) -> i64 {
-        let (a, b) = (interval.first_day(self.day(from)), interval.first_day(self.day(to)));
-        let months = |day: i64| date_of(day).map_or(0, |date| i64::from(date.year()) * 12 + i64::from(date.month0()));
+    /// Where the period of `at` stands in the order of periods; [`Interval::distance`] tells how many lie between two.
+    fn place(&mut self, at: EventTime, interval: Interval) -> i64 {
         match interval {
-            Interval::Hour => (self.start(to, interval) - self.start(from, interval)).div_euclid(HOUR),
-            Interval::Day => b - a,
-            Interval::Week(_) => (b - a) / 7,
-            Interval::Month => months(b) - months(a),
-            Interval::Quarter => (months(b) - months(a)) / 3,
-            Interval::Year => (months(b) - months(a)) / 12,
+            Interval::Hour => self.start(at, interval),
+            Interval::Day | Interval::Week(_) => interval.first_day(self.day(at)),
+            Interval::Month | Interval::Quarter | Interval::Year => date_of(interval.first_day(self.day(at)))
+                .map_or(0, |date| i64::from(date.year()) * 12 + i64::from(date.month0())),
             Interval::All => 0,
         }
+    }
+
+    /// Whether a quarter of an hour of UTC is within one local hour.
+    fn steady(&self, quarter: i64) -> bool {
+        let first = self.offset(quarter * QUARTER);
+        first % (QUARTER / SECOND) == 0 && self.offset(quarter * QUARTER + QUARTER - SECOND) == first
     }
 
     /// The starts of all periods that meet `[from, to)`.
@@ -250,6 +267,30 @@ impl Calendar {
             at = self.end(at, interval);
         }
         Ok(starts)
+    }
+}
+
+/// What a function of moments says, worked out once for each quarter of an hour that rows are in. Where a zone's clocks are not
+/// at a whole quarter, or change within one, it is worked out for each row.
+struct ByQuarter<T> {
+    last: Option<(i64, T)>,
+    known: HashMap<i64, Option<T>>,
+}
+
+impl<T: Clone> ByQuarter<T> {
+    fn new() -> Self {
+        Self { last: None, known: HashMap::new() }
+    }
+
+    fn of(&mut self, calendar: &mut Calendar, at: EventTime, say: impl Fn(&mut Calendar, EventTime) -> T) -> T {
+        let quarter = at.div_euclid(QUARTER);
+        if let Some((_, said)) = self.last.as_ref().filter(|(last, _)| *last == quarter) {
+            return said.clone();
+        }
+        let said = self.known.entry(quarter).or_insert_with(|| calendar.steady(quarter).then(|| say(calendar, at)));
+        let Some(said) = said else { return say(calendar, at) };
+        self.last = Some((quarter, said.clone()));
+        said.clone()
     }
 }
 
@@ -375,28 +416,36 @@ impl CalendarFunction {
     ) -> Result<ArrayRef> {
         let moments = moments.as_primitive::<TimestampNanosecondType>();
         Ok(match self.kind {
-            Kind::Start => {
-                let starts = moments.iter().map(|at| at.map(|at| calendar.start(at, interval)));
-                Arc::new(starts.collect::<TimestampNanosecondArray>())
-            }
-            Kind::End => {
-                let ends = moments.iter().map(|at| at.map(|at| calendar.end(at, interval)));
-                Arc::new(ends.collect::<TimestampNanosecondArray>())
+            Kind::Start | Kind::End => {
+                let end = self.kind == Kind::End;
+                let say = |c: &mut Calendar, at| if end { c.end(at, interval) } else { c.start(at, interval) };
+                let mut said = ByQuarter::new();
+                let edges = moments.iter().map(|at| at.map(|at| said.of(calendar, at, say)));
+                Arc::new(edges.collect::<TimestampNanosecondArray>())
             }
             Kind::LocalDay => {
                 let mut days = Date32Builder::with_capacity(moments.len());
-                moments.iter().for_each(|at| days.append_option(at.map(|at| calendar.day(at) as i32)));
+                let mut said = ByQuarter::new();
+                for at in moments {
+                    days.append_option(at.map(|at| said.of(calendar, at, |calendar, at| calendar.day(at) as i32)));
+                }
                 Arc::new(days.finish())
             }
             Kind::Label => {
                 let mut labels = StringBuilder::with_capacity(moments.len(), moments.len() * 10);
-                moments.iter().for_each(|at| labels.append_option(at.map(|at| calendar.label(at, interval))));
+                let say = |calendar: &mut Calendar, at| -> Arc<str> { calendar.label(at, interval).into() };
+                let mut said = ByQuarter::new();
+                for at in moments {
+                    labels.append_option(at.map(|at| said.of(calendar, at, say)));
+                }
                 Arc::new(labels.finish())
             }
             Kind::Between => {
                 let Ok(ends) = second else { return exec_err!("periods_between lacks its second argument") };
+                let mut said = ByQuarter::new();
+                let mut place = |at| said.of(calendar, at, |calendar, at| calendar.place(at, interval));
                 let pairs = moments.iter().zip(ends.as_primitive::<TimestampNanosecondType>());
-                let numbers = pairs.map(|(from, to)| Some(calendar.between(from?, to?, interval)));
+                let numbers = pairs.map(|(from, to)| Some(interval.distance(place(from?), place(to?))));
                 Arc::new(numbers.collect::<Int64Array>())
             }
             Kind::Periods => {

@@ -138,7 +138,7 @@ impl Catalog {
         if name != "updating_ttl" {
             let ends = |words: &[&str]| words.iter().any(|w| name.ends_with(w));
             let fix = match name {
-                _ if ends(&["state.ttl"]) => "write SET updating_ttl = INTERVAL '1 day'",
+                _ if ends(&["ttl"]) => "write SET updating_ttl = INTERVAL '1 day'",
                 _ if ends(&["parallelism", "parallelism.default"]) => "run it with -p N",
                 _ if ends(&["checkpointing.interval", "barrier_interval_ms", "checkpoint_frequency"]) => {
                     "run it with --checkpoint-interval 10s"

@@ -15,5 +15,7 @@ pub mod planner;
 mod planning_error;
 pub mod program;
 pub mod sketch;
+mod sorted_set;
+mod text_set;
 mod user_function;
 mod window_table;

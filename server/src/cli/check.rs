@@ -42,14 +42,14 @@ pub async fn run(args: CheckArgs) -> Result<()> {
     let mut warnings = Vec::new();
     let errors = check(&config, &files, &mut warnings).await?;
     for warning in &warnings {
-        eprintln!("warning: {warning}");
+        crate::tell!("warning: {warning}");
     }
     for error in &errors {
-        eprintln!("error: {error}");
+        crate::tell!("error: {error}");
     }
     match errors.len() {
         0 => {
-            eprintln!("{} files are right", files.len());
+            crate::tell!("{} files are right", files.len());
             Ok(())
         }
         wrong => Err(Error::Config(format!("{wrong} errors in {} files", files.len()))),

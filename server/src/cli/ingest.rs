@@ -95,11 +95,11 @@ pub async fn run(args: IngestArgs) -> Result<()> {
     let totals = totals?;
     let took = progress.elapsed();
     drop(progress);
-    eprintln!("{}", show(&totals, took.as_secs_f64()));
+    crate::tell!("{}", show(&totals, took.as_secs_f64()));
     let mut shown = 0;
     while let Ok((row, rejected)) = refused.try_recv() {
         if shown < SHOWN_ROWS_MAX {
-            eprintln!("  row {row}: {}: {}", rejected.code, rejected.message);
+            crate::tell!("  row {row}: {}: {}", rejected.code, rejected.message);
         }
         shown += 1;
     }

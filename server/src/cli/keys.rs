@@ -57,7 +57,7 @@ pub fn run(args: KeysArgs) -> Result<()> {
     match args.command {
         KeysCommand::Create { name, role, expires } => {
             let key = keys.create(&name, role, expires.as_deref())?;
-            eprintln!("A key for {name} ({}), in {}. It is shown only now:", role.name(), dir.display());
+            crate::tell!("A key for {name} ({}), in {}. It is shown only now:", role.name(), dir.display());
             print(format!("{key}\n").as_bytes())
         }
         KeysCommand::List => {
@@ -76,7 +76,7 @@ pub fn run(args: KeysArgs) -> Result<()> {
         }
         KeysCommand::Revoke { name } => {
             keys.revoke(&name)?;
-            eprintln!("revoked {name}");
+            crate::tell!("revoked {name}");
             Ok(())
         }
     }

@@ -147,8 +147,19 @@ async fn dispatch(command: Command) -> Result<()> {
 }
 
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("error: {error}");
+    crate::tell!("error: {error}");
     ExitCode::FAILURE
+}
+
+/// Writes a line to stderr. That nobody can read it, or that its disk is full, is no reason to end.
+pub fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// As `eprintln!`, which panics where [`tell`] does not.
+#[macro_export]
+macro_rules! tell {
+    ($($what:tt)*) => { $crate::cli::tell(format_args!($($what)*)) };
 }
 
 /// Writes an answer to stdout. A reader that has seen enough (`| head`) is no error.

@@ -86,7 +86,7 @@ pub async fn run(args: RollupArgs) -> Result<()> {
 
 async fn run_days(tables: &Tables, rollup: &Rollup, days: BTreeSet<i32>) -> Result<()> {
     if days.is_empty() {
-        eprintln!("{}: no day is due", rollup.name);
+        crate::tell!("{}: no day is due", rollup.name);
     }
     let progress = Progress::steps(days.len() as u64);
     let days: Vec<i32> = days.into_iter().collect();

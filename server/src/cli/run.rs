@@ -70,7 +70,7 @@ pub async fn run(args: RunArgs) -> Result<()> {
     signal.abort();
     bar.finish();
     let summary = summary.map_err(|e| Error::Bug(format!("the run ended early: {e}")))??;
-    eprintln!("{}", show(&summary, bar.elapsed()));
+    crate::tell!("{}", show(&summary, bar.elapsed()));
     Ok(())
 }
 

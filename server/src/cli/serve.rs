@@ -29,23 +29,23 @@ pub async fn run(args: ServeArgs) -> Result<()> {
     let scheme = |tls: bool| if tls { "https" } else { "http" };
     let (http, grpc) = (scheme(config.http.tls_cert.is_some()), scheme(config.ingest.tls_cert.is_some()));
     let mut server = Server::start(config, clock()).await?;
-    eprintln!("HTTP  {http}://{}\ngRPC  {grpc}://{}\ndata  {data_dir}", server.http_address, server.grpc_address);
+    crate::tell!("HTTP  {http}://{}\ngRPC  {grpc}://{}\ndata  {data_dir}", server.http_address, server.grpc_address);
     if let Some(address) = server.postgres_address {
-        eprintln!("SQL   postgresql://me@{address}/millstream (the password is an API key)");
+        crate::tell!("SQL   postgresql://me@{address}/millstream (the password is an API key)");
     }
     if server.keys.list()?.is_empty() {
-        eprintln!("There is no API key yet: `millstream keys create --name me --role admin` makes one.");
+        crate::tell!("There is no API key yet: `millstream keys create --name me --role admin` makes one.");
     }
     let failure = tokio::select! {
         signal = interrupted() => signal.err(),
         error = server.failed() => Some(error),
     };
-    eprintln!("stopping");
+    crate::tell!("stopping");
     server.stop().await?;
     match failure {
         Some(error) => Err(error),
         None => {
-            eprintln!("stopped; everything is in the tables or the log");
+            crate::tell!("stopped; everything is in the tables or the log");
             Ok(())
         }
     }

@@ -17,13 +17,13 @@ End a query with ; and Enter. Queries only read.
 
 /// Reads and answers until the end of input or `\q`. An error ends a query, not the shell.
 pub async fn run(answerer: &Answerer, format: Format) -> Result<()> {
-    eprintln!("Millstream {}. \\h for help.", env!("CARGO_PKG_VERSION"));
+    crate::tell!("Millstream {}. \\h for help.", env!("CARGO_PKG_VERSION"));
     let mut pending = String::new();
     loop {
         eprint!("{}", if pending.trim().is_empty() { "millstream> " } else { "        ... " });
         std::io::stderr().flush().map_err(|e| Error::Storage(format!("cannot write to the terminal: {e}")))?;
         let Some(line) = read_line().await? else {
-            eprintln!();
+            crate::cli::tell("");
             return Ok(());
         };
         if pending.trim().is_empty() && line.trim_start().starts_with('\\') {
@@ -31,7 +31,7 @@ pub async fn run(answerer: &Answerer, format: Format) -> Result<()> {
                 Command::Quit => return Ok(()),
                 Command::Help => eprint!("{HELP}"),
                 Command::Query(sql) => show(answerer, &sql, format).await?,
-                Command::Unknown => eprintln!("error: {} is not known; \\h lists what is", line.trim()),
+                Command::Unknown => crate::tell!("error: {} is not known; \\h lists what is", line.trim()),
             }
             continue;
         }
@@ -71,7 +71,7 @@ async fn show(answerer: &Answerer, sql: &str, format: Format) -> Result<()> {
             print(&bytes)?;
             warn_if_truncated(&result);
         }
-        Err(error) => eprintln!("error: {error}"),
+        Err(error) => crate::tell!("error: {error}"),
     }
     Ok(())
 }

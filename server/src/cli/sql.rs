@@ -100,7 +100,7 @@ async fn answer(answerer: &Answerer, query: &str, args: &SqlArgs) -> Result<()> 
 pub fn warn_if_truncated(result: &QueryResult) {
     if result.truncated {
         let rows: usize = result.batches.iter().map(|batch| batch.num_rows()).sum();
-        eprintln!("only the first {rows} rows: the answer is longer; raise query.rows_max or add LIMIT");
+        crate::tell!("only the first {rows} rows: the answer is longer; raise query.rows_max or add LIMIT");
     }
 }
 

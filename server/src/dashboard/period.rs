@@ -80,7 +80,8 @@ impl Choice {
             before = range.previous();
             span.clear();
         }
-        let passed = end.min(range.to).saturating_sub(range.from).max(HOUR);
+        // By the quarter hour, the finest grain of rollups: else no two loads of a page would ask the same.
+        let passed = end.min(range.to).saturating_sub(range.from).max(HOUR) / (HOUR / 4) * (HOUR / 4);
         let so_far = if end < range.to { before.to.min(before.from.saturating_add(passed)) } else { before.to };
         Ok(Period {
             range,

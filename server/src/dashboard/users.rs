@@ -19,7 +19,7 @@ const BY: &[&str] = &["tier", "country", "editor"];
 const FIGURES: [Figure; 6] = [
     Figure::whole("Active users", "active_users", "users", Better::Higher, "#panel-active_users"),
     Figure::whole("New users", "new_users", "users", Better::Higher, "#panel-new_users"),
-    Figure::closed("Monthly active", "mau", "users", Better::Higher, "#panel-stickiness"),
+    Figure::closed("Monthly active", "stickiness", "mau", Better::Higher, "#panel-stickiness"),
     Figure::closed("Stickiness", "stickiness", "ratio", Better::Higher, "#panel-stickiness"),
     Figure::whole("Sessions", "sessions", "sessions", Better::Higher, "#panel-sessions"),
     Figure::whole("Median session", "sessions", "duration_p50_ms", Better::Higher, "#panel-sessions"),

@@ -108,7 +108,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     }
     if args.keep {
         interrupted().await?;
-        eprintln!("stopping");
+        crate::tell!("stopping");
     }
     drop(market);
     told.server.stop().await?;

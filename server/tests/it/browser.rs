@@ -192,6 +192,7 @@ async fn pipelines(asked: &Asked, browser: &Browser) {
     asked.server.engine.flush().await.unwrap();
     browser.size(1400, 1300).await;
     browser.go(&format!("http://{}/pipelines", asked.server.http_address)).await;
+    browser.run("document.querySelectorAll('main details').forEach(d => d.open = true)").await;
     let seen = browser.run("return document.querySelector('main').innerText").await;
     let seen = seen.as_str().unwrap();
     for expected in ["user_sessions__late", "ide_events__rejected", "yesterday", "Newest checkpoint", "Operator trees"]

@@ -117,7 +117,7 @@ const QUESTIONS: &[(&str, &str, &[(&str, &str)])] = &[
         "privileges",
         "SELECT n.nspname, c.relname, r.rolname, c.relacl FROM pg_catalog.pg_namespace n, pg_catalog.pg_class c, pg_catalog.pg_roles r \
        WHERE c.relnamespace = n.oid AND c.relowner = r.oid AND c.relkind = 'r' AND c.relname = 'raw_ide_events'",
-        &[],
+        &[("relname", "raw_ide_events"), ("relacl", "")],
     ),
     (
         "where a column comes from",

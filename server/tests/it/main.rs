@@ -17,6 +17,7 @@ mod postgres;
 mod proofs;
 mod real;
 mod reports;
+mod scale;
 mod sdk;
 mod sending;
 

@@ -57,7 +57,10 @@ fn set_takes_the_ttl_and_nothing_else() {
         1
     );
     assert_eq!(lines("SET updating_ttl = 0; INSERT INTO out SELECT id FROM events;").len(), 3);
-    refused("SET ttl = INTERVAL '5' SECOND;", "1: invalid option 'ttl'; supported options are 'updating_ttl'");
+    refused(
+        "SET ttl = INTERVAL '5' SECOND;",
+        "1: invalid option 'ttl'; supported options are 'updating_ttl'\nfix: write SET updating_ttl = INTERVAL '1 day'",
+    );
     let wrong = "1: updating_ttl must be an interval of zero or more\nfix: write SET updating_ttl = INTERVAL '1 day'; zero keeps \
                  everything for ever";
     refused("SET updating_ttl = '5 seconds';", wrong);
@@ -246,10 +249,9 @@ fn a_memory_table_is_a_stream_with_a_name() {
 }
 
 #[test]
-fn tables_are_partitioned_by_day_alone() {
+fn tables_are_partitioned_by_day_and_columns() {
     refused(
         "CREATE TABLE p (a INT, t TIMESTAMP) WITH (connector = 'lake') PARTITIONED BY (day(t)); CREATE TABLE q (a INT) WITH (connector = 'lake') PARTITIONED BY (bucket(a, 4));",
-        "153: a table with connector 'lake' cannot be partitioned by bucket(a, 4)\nfix: drop PARTITIONED BY: tables with connector \
-         = 'lake' are partitioned by the day of the event time",
+        "153: a table of the lake cannot be partitioned by bucket(a, 4)\nfix: select id % 16 AS bucket, and write PARTITIONED BY (bucket)",
     );
 }

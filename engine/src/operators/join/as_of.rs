@@ -25,6 +25,10 @@ use crate::time::{WATERMARK_MAX, WATERMARK_MIN, Watermark};
 /// Versions that nobody can ask for any more are dropped once they may be more than those that somebody can, and this many.
 const GONE: usize = 4096;
 
+/// Old versions are looked for when there are twice as many as after the last time, and so many more: a look-up goes
+/// through the versions of its key.
+const VERSIONS: usize = 512;
+
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
 
@@ -93,6 +97,7 @@ impl Spec for AsOfJoin {
             inputs: [WATERMARK_MIN; 2],
             watermark: WATERMARK_MIN,
             waiting_since: WATERMARK_MAX,
+            drop_at: VERSIONS,
             spec: self.clone(),
         }))
     }
@@ -114,6 +119,8 @@ struct AsOf {
     watermark: Watermark,
     /// The least event time of the left rows that wait.
     waiting_since: i64,
+    /// Versions that there may be before old ones are looked for.
+    drop_at: usize,
 }
 
 impl AsOf {
@@ -188,7 +195,9 @@ impl AsOf {
             rows.iter().filter(|r| !old(r)).count() > 1
         });
         self.crowded = crowded;
-        self.versions.compact()
+        self.versions.compact()?;
+        self.drop_at = 2 * self.versions.live() + VERSIONS;
+        Ok(())
     }
 }
 
@@ -206,7 +215,7 @@ impl Operator for AsOf {
             let changes: Vec<Change> = alone.map(|row| Change::of(LEFT, row, NONE, self.waiting.time(row))).collect();
             emit(&changes, &self.spec.shape, [&self.waiting, &self.versions], false, &mut out.batches)?;
         }
-        if side == RIGHT && self.versions.live() > 2 * self.keys.len() + GONE && self.crowded.len() > GONE {
+        if side == RIGHT && self.versions.live() > self.drop_at {
             self.drop_old()?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::message::{Rows, SliceState};
 use crate::time::WATERMARK_MIN;
 
-/// So much waits at most. Measured with 10,000 keys: 64 Ki rows cost 1.4 times as much a row, 256 Ki no less.
+/// So much waits at most: it bounds the memory, and how long what waits takes to be worked off.
 const ROWS_MAX: usize = 128 * 1024;
 const BYTES_MAX: usize = 32 << 20;
 

@@ -216,6 +216,9 @@ impl Marks<'_> {
 /// The subquery with a qualified column: the rule would take an unqualified one, such as `max(v)`, twice.
 fn qualified(subquery: Subquery) -> DfResult<Subquery> {
     let (y, _) = answer_of(&subquery)?;
+    if matches!(&y, Expr::Column(c) if c.relation.is_some()) {
+        return Ok(subquery);
+    }
     let plan =
         LogicalPlanBuilder::from(subquery.subquery.clone()).project([y.alias_qualified(Some("__in"), "value")])?;
     Ok(Subquery { subquery: Arc::new(plan.build()?), ..subquery })
