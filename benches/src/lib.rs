@@ -3,6 +3,7 @@
 pub mod duckdb;
 pub mod events;
 pub mod peers;
+pub mod server;
 pub mod sides;
 
 use std::time::Instant;

@@ -24,6 +24,7 @@
 //!     time_zone: "UTC".into(),
 //!     generated_at: chrono::DateTime::UNIX_EPOCH,
 //!     data_complete_through: None,
+//!     kpi_definition: "The cost is of the calls of models only.".into(),
 //!     kpis: vec![Kpi { label: "Cost".into(), value: Some(70.45), unit: "$".into(), ..Kpi::default() }],
 //!     sections: vec![Section {
 //!         title: "Cost per agent".into(),

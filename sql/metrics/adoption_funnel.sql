@@ -4,32 +4,33 @@
 -- who ran a workflow, in any order within the time asked about.
 -- Grain: one row per step; the first is the number of active users. Units: users; rates are fractions.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/feature_days.sql.
+-- Source: sql/views/feature_people.sql.
 WITH people AS (
   SELECT
-    coalesce(d.user_id, i.user_id) AS person,
-    max(CASE WHEN d.feature IN ('completion_accepted', 'agent_asked', 'agent run') THEN 1 ELSE 0 END) AS assisted,
-    max(CASE WHEN d.feature = 'agent run' THEN 1 ELSE 0 END) AS ran_agent,
-    max(CASE WHEN d.feature = 'workflow run' THEN 1 ELSE 0 END) AS ran_workflow
-  FROM feature_days AS d
-  LEFT JOIN identities AS i ON i.anonymous_id = d.anonymous_id
-  WHERE d.day >= CAST($from AS DATE)
-    AND d.day <= CAST($to AS DATE)
-    AND d.last_event >= $from
-    AND d.first_event < $to
-    AND ($tier IS NULL OR d.tier = $tier)
-    AND coalesce(d.user_id, i.user_id) IS NOT NULL
-    AND coalesce(d.user_id, i.user_id) NOT IN (SELECT person FROM excluded_people)
-  GROUP BY 1
+    text_set_merge(people) FILTER (WHERE feature IS NULL) AS active,
+    text_set_merge(people) FILTER (WHERE feature IN ('completion_accepted', 'agent_asked', 'agent run')) AS assisted,
+    text_set_merge(people) FILTER (WHERE feature = 'agent run') AS ran_agent,
+    text_set_merge(people) FILTER (WHERE feature = 'workflow run') AS ran_workflow
+  FROM feature_people
 ),
 steps AS (
-  SELECT 1 AS step, 'active' AS name, count(*) AS users FROM people HAVING count(*) > 0
-  UNION ALL
-  SELECT 2, 'asked for help', sum(assisted) FROM people HAVING count(*) > 0
-  UNION ALL
-  SELECT 3, 'ran an agent', sum(assisted * ran_agent) FROM people HAVING count(*) > 0
-  UNION ALL
-  SELECT 4, 'ran a workflow', sum(assisted * ran_agent * ran_workflow) FROM people HAVING count(*) > 0
+  SELECT
+    unnest(make_array(1, 2, 3, 4)) AS step,
+    unnest(make_array('active', 'asked for help', 'ran an agent', 'ran a workflow')) AS name,
+    unnest(make_array(
+      active,
+      assisted,
+      text_set_common(assisted, ran_agent),
+      text_set_common(text_set_common(assisted, ran_agent), ran_workflow)
+    )) AS people,
+    active
+  FROM people
+  WHERE active IS NOT NULL
+),
+counts AS (
+  SELECT s.step, s.name, coalesce(text_set_count(s.people), 0) - coalesce(text_set_count(text_set_common(s.people, e.people)), 0) AS users
+  FROM steps AS s
+  CROSS JOIN (SELECT text_set(person) AS people FROM excluded_people) AS e
 )
 SELECT
   step,
@@ -37,5 +38,5 @@ SELECT
   users,
   CAST(users AS DOUBLE) / nullif(lag(users) OVER (ORDER BY step), 0) AS rate_from_previous,
   CAST(users AS DOUBLE) / nullif(first_value(users) OVER (ORDER BY step), 0) AS rate_overall
-FROM steps
+FROM counts
 ORDER BY step

@@ -4,21 +4,8 @@
 -- The time to adopt is the median, over those whose first use ever was in the time asked about, from first seen to first use.
 -- Grain: one row per feature that was used. Units: users, uses, days.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/feature_days.sql, sql/rollups/feature_first_use.sql.
-WITH used AS (
-  SELECT coalesce(d.user_id, i.user_id) AS person, d.feature, sum(d.uses) AS uses
-  FROM feature_days AS d
-  LEFT JOIN identities AS i ON i.anonymous_id = d.anonymous_id
-  WHERE d.day >= CAST($from AS DATE)
-    AND d.day <= CAST($to AS DATE)
-    AND d.last_event >= $from
-    AND d.first_event < $to
-    AND ($tier IS NULL OR d.tier = $tier)
-    AND coalesce(d.user_id, i.user_id) IS NOT NULL
-    AND coalesce(d.user_id, i.user_id) NOT IN (SELECT person FROM excluded_people)
-  GROUP BY 1, 2
-),
-adopted AS (
+-- Source: sql/views/feature_people.sql, sql/rollups/feature_first_use.sql.
+WITH adopted AS (
   SELECT u.feature, percentile_disc(date_part('epoch', u.first_at) - date_part('epoch', f.first_at), 0.5) / 86400.0 AS days
   FROM (
     SELECT coalesce(d.user_id, i.user_id) AS person, d.feature, min(d.first_event) AS first_at
@@ -33,12 +20,22 @@ adopted AS (
 SELECT
   s.feature,
   s.users,
-  a.active_users,
-  CAST(s.users AS DOUBLE) / nullif(a.active_users, 0) AS adoption,
+  s.active_users,
+  CAST(s.users AS DOUBLE) / nullif(s.active_users, 0) AS adoption,
   s.uses,
   CAST(s.uses AS DOUBLE) / s.users AS uses_per_user,
   adopted.days AS median_days_to_adopt
-FROM (SELECT feature, count(*) AS users, sum(uses) AS uses FROM used GROUP BY feature) AS s
-CROSS JOIN (SELECT count(DISTINCT person) AS active_users FROM used) AS a
+FROM (
+  SELECT feature, users, uses, max(CASE WHEN feature IS NULL THEN users END) OVER () AS active_users
+  FROM (
+    SELECT
+      f.feature,
+      text_set_count(f.people) - coalesce(text_set_count(text_set_common(f.people, e.people)), 0) AS users,
+      f.uses
+    FROM (SELECT feature, text_set_merge(people) AS people, sum(uses) AS uses FROM feature_people GROUP BY feature) AS f
+    CROSS JOIN (SELECT text_set(person) AS people FROM excluded_people) AS e
+  ) AS used
+) AS s
 LEFT JOIN adopted ON adopted.feature = s.feature
+WHERE s.feature IS NOT NULL AND s.users > 0
 ORDER BY s.users DESC, s.uses DESC, s.feature

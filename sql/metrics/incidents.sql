@@ -4,20 +4,8 @@
 -- of a route failed, with less than 5 minutes between them. An open one has no end.
 -- Grain: one row per incident that opened in the time asked about, newest first. Units: milliseconds.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: raw_incident_events, sql/rollups/api_bad_minutes.sql.
-WITH reported AS (
-  SELECT
-    coalesce(incident_id, event_id) AS incident,
-    last_value(severity ORDER BY event_time, event_id) FILTER (WHERE severity IS NOT NULL) AS severity,
-    last_value(service ORDER BY event_time, event_id) FILTER (WHERE service IS NOT NULL) AS service,
-    last_value(title ORDER BY event_time, event_id) FILTER (WHERE title IS NOT NULL) AS title,
-    min(event_time) AS opened_at,
-    max(CASE WHEN name = 'resolved' THEN event_time END) AS resolved_at,
-    'reported' AS source
-  FROM raw_incident_events
-  GROUP BY 1
-),
-numbered AS (
+-- Source: sql/views/reported_incidents.sql, sql/rollups/api_bad_minutes.sql.
+WITH numbered AS (
   SELECT
     minute, service, route, requests, errors,
     sum(first) OVER (PARTITION BY service, route ORDER BY minute) AS number
@@ -52,6 +40,6 @@ SELECT
   resolved_at,
   (date_part('epoch', resolved_at) - date_part('epoch', opened_at)) * 1000.0 AS duration_ms,
   source
-FROM (SELECT * FROM reported UNION ALL SELECT * FROM detected) AS incidents
+FROM (SELECT *, 'reported' AS source FROM reported_incidents UNION ALL SELECT * FROM detected) AS incidents
 WHERE opened_at >= $from AND opened_at < $to
 ORDER BY opened_at DESC, incident

@@ -11,23 +11,21 @@
 //!
 //! A page is loaded *cold* in another time zone each time, so that no answer is remembered, and *warm* again and again.
 
-use std::error::Error;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono_tz::TZ_VARIANTS;
 use millstream::time::{Clock, SystemClock, day_of};
 use millstream_benches::cpu_s;
+use millstream_benches::server::{self, Outcome, Server};
 use millstream_server::config::Config;
 use millstream_server::generate::send::{Target, send};
 use millstream_server::generate::{Shape, World};
 use millstream_server::schedule;
 use millstream_server::tables::Tables;
-
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const PAGES: [&str; 9] =
     ["/", "/users", "/agents", "/business", "/system", "/pipelines", "/sql", "/reports", "/catalogue"];
@@ -68,19 +66,17 @@ async fn bench(wanted: &Wanted) -> Outcome {
     let made = tempfile::tempdir()?;
     let dir = wanted.dir.clone().unwrap_or_else(|| made.path().to_path_buf());
     std::fs::create_dir_all(&dir)?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
-    configure(&dir, &root)?;
-    let key = create_key(&dir)?;
+    let key = server::prepare(&dir, "24h")?;
     println!("{:<34}{:>12}{:>12}{:>12}{:>14}   goal", "", "p50", "p95", "max", "server CPU");
     if !dir.join("data/lake/raw_ide_events").is_dir() {
-        let server = Running::start(&dir)?;
+        let server = Server::start(&dir)?;
         fill(&server, wanted, &key).await?;
         // Stopping takes a checkpoint: all that was sent is in the tables.
         server.stop()?;
     }
     nights(&dir).await?;
     let begun = Instant::now();
-    let server = Running::start(&dir)?;
+    let server = Server::start(&dir)?;
     figure("start", begun.elapsed(), server.cpu_s(), "");
     let web = Web { client: reqwest::Client::new(), base: server.http.clone(), key };
     pages(&web, &server, wanted.loads).await?;
@@ -89,89 +85,12 @@ async fn bench(wanted: &Wanted) -> Outcome {
     server.stop()
 }
 
-fn configure(dir: &Path, root: &Path) -> Outcome {
-    let root = root.display();
-    let text = format!(
-        "data_dir = 'data'\n[http]\nlisten = '127.0.0.1:0'\n[ingest]\nlisten = '127.0.0.1:0'\n[rollups]\nrecheck_interval = '24h'\n\
-         [sql]\npipelines = '{root}/pipelines'\nviews = '{root}/sql/views'\nrollups = '{root}/sql/rollups'\n\
-         metrics = '{root}/sql/metrics'\nreports = '{root}/sql/reports'\n"
-    );
-    Ok(std::fs::write(dir.join("millstream.toml"), text)?)
-}
-
-fn millstream(dir: &Path) -> Outcome<Command> {
-    let binary = std::env::current_exe()?.with_file_name("millstream");
-    if !binary.is_file() {
-        return Err(format!("{} is not there; run cargo build --workspace", binary.display()).into());
-    }
-    let mut command = Command::new(binary);
-    command.current_dir(dir);
-    Ok(command)
-}
-
-fn create_key(dir: &Path) -> Outcome<String> {
-    let name = format!("bench-{}", std::process::id());
-    let made = millstream(dir)?.args(["keys", "create", "--name", &name, "--role", "admin"]).output()?;
-    let text = String::from_utf8(made.stdout)?;
-    let key = text.lines().find(|line| line.starts_with("millstream_"));
-    Ok(key.ok_or_else(|| format!("no key: {}", String::from_utf8_lossy(&made.stderr)))?.to_string())
-}
-
-/// A server of its own process.
-struct Running {
-    child: Child,
-    http: String,
-    grpc: String,
-}
-
-impl Running {
-    fn start(dir: &Path) -> Outcome<Self> {
-        let mut child = millstream(dir)?.arg("serve").env("MILLSTREAM_LOG", "warn").stderr(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
-        let (mut http, mut grpc) = (None, None);
-        while http.is_none() || grpc.is_none() {
-            let line = lines.next().ok_or("the server ended before it listened")??;
-            let url = line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_string);
-            match line.split_whitespace().next() {
-                Some("HTTP") => http = url,
-                Some("gRPC") => grpc = url,
-                _ => {}
-            }
-        }
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Ok(Self { child, http: http.unwrap_or_default(), grpc: grpc.unwrap_or_default() })
-    }
-
-    /// User and system seconds so far.
-    fn cpu_s(&self) -> f64 {
-        cpu_s(self.child.id())
-    }
-
-    /// A line of `/proc/<pid>/status`, in MB.
-    fn memory_mb(&self, what: &str) -> Outcome<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with(what)).unwrap_or("");
-        Ok(line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1_000.0)
-    }
-
-    /// From now on the greatest memory is that of from now on.
-    fn forget_peak(&self) -> Outcome {
-        Ok(std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
-    }
-
-    fn stop(mut self) -> Outcome {
-        Command::new("kill").arg(self.child.id().to_string()).status()?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
 fn figure(name: &str, wall: Duration, cpu_s: f64, goal: &str) {
     println!("{name:<34}{:>36.2} s{:>12.2} s   {goal}", wall.as_secs_f64(), cpu_s);
 }
 
 /// Sends the platform.
-async fn fill(server: &Running, wanted: &Wanted, key: &str) -> Outcome {
+async fn fill(server: &Server, wanted: &Wanted, key: &str) -> Outcome {
     let first_day = day_of(SystemClock.now()) - wanted.days as i32;
     let shape =
         Shape { seed: 1, users: wanted.users, first_day, days: wanted.days, events_per_user: wanted.events_per_user };
@@ -235,7 +154,7 @@ impl Web {
     }
 }
 
-async fn pages(web: &Web, server: &Running, loads: usize) -> Outcome {
+async fn pages(web: &Web, server: &Server, loads: usize) -> Outcome {
     for page in PAGES {
         for (mood, goal) in [("cold", "1000 ms"), ("warm", "1000 ms")] {
             let (mut took_ms, before_s) = (Vec::with_capacity(loads), server.cpu_s());
@@ -264,7 +183,7 @@ async fn pages(web: &Web, server: &Running, loads: usize) -> Outcome {
     Ok(())
 }
 
-async fn reports(web: &Web, server: &Running, dir: &Path) -> Outcome {
+async fn reports(web: &Web, server: &Server, dir: &Path) -> Outcome {
     for report in REPORTS {
         for range in ["30d", "90d"] {
             let before_s = server.cpu_s();
@@ -288,7 +207,7 @@ fn pages_of(dir: &Path, pdf: &[u8]) -> Outcome<String> {
 }
 
 /// Ten million rows as CSV, or as many as there are.
-async fn csv(web: &Web, server: &Running) -> Outcome {
+async fn csv(web: &Web, server: &Server) -> Outcome {
     server.forget_peak()?;
     let before_mb = server.memory_mb("VmRSS")?;
     let (begun, before_s) = (Instant::now(), server.cpu_s());

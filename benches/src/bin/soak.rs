@@ -7,24 +7,20 @@
 //! folder as it goes on. 5,000 users with 200 events a day each cause 12 events a second on average.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use millstream::lake::Lake;
-use millstream_benches::cpu_s;
+use millstream_benches::server::{self, Outcome, Server};
 use millstream_report::{ChartKind, ChartSpec, Theme};
 use millstream_server::generate::send::{Target, send};
 use millstream_server::generate::{Shape, World};
-
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const SAMPLE: Duration = Duration::from_secs(30);
 /// Events that the platform below causes on an average day, at least.
@@ -42,21 +38,6 @@ const CHARTS: [(&str, &str, &str); 6] = [
     ("cpu_share", "CPU seconds a second", ""),
 ];
 
-/// A server on a folder of its own; killed when dropped.
-struct Server {
-    child: Child,
-    http: u16,
-    grpc: u16,
-    key: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// One look at the server, by the names of the columns.
 type Sample = BTreeMap<&'static str, f64>;
 
@@ -67,20 +48,22 @@ fn main() -> Outcome {
     let out = PathBuf::from(arguments.next().unwrap_or_else(|| "soak".into()));
     std::fs::create_dir_all(&out)?;
     let dir = tempfile::tempdir()?;
-    let mut server = start(dir.path())?;
+    let key = server::prepare(dir.path(), "1m")?;
+    let mut server = Server::start(dir.path())?;
+    println!("pid {} on {}, data in {}", server.pid(), server.http, dir.path().display());
     let sent = Arc::new(AtomicU64::new(0));
     let done = Arc::new(AtomicBool::new(false));
     let days = (minutes * 60.0 * rate as f64 / EVENTS_A_DAY).ceil() as u32 + 1;
-    produce(&server, days, rate, sent.clone(), done.clone());
+    produce(&server, &key, days, rate, sent.clone(), done.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (started, mut samples, mut cpu) = (Instant::now(), Vec::new(), (Instant::now(), 0.0));
     while started.elapsed().as_secs_f64() < minutes * 60.0 && !done.load(Ordering::Relaxed) {
         std::thread::sleep(SAMPLE);
-        if let Some(status) = server.child.try_wait()? {
-            return Err(format!("the server ended with {status}: see {}/stderr.log", dir.keep().display()).into());
+        if let Some(status) = server.ended()? {
+            return Err(format!("the server ended with {status}; its data is kept in {}", dir.keep().display()).into());
         }
-        let mut sample = look(&server, &runtime, &dir.path().join("data/lake"), samples.len())?;
-        let (now, used) = (Instant::now(), cpu_s(server.child.id()));
+        let mut sample = look(&server, &key, &runtime, &dir.path().join("data/lake"), samples.len())?;
+        let (now, used) = (Instant::now(), server.cpu_s());
         sample.insert("cpu_share", (used - cpu.1) / (now - cpu.0).as_secs_f64());
         cpu = (now, used);
         sample.insert("minute", started.elapsed().as_secs_f64() / 60.0);
@@ -94,9 +77,8 @@ fn main() -> Outcome {
 }
 
 /// Sends the platform in a thread of its own, until it is over or the program ends.
-fn produce(server: &Server, days: u32, rate: u64, sent: Arc<AtomicU64>, done: Arc<AtomicBool>) {
-    let target =
-        Target { endpoint: format!("http://127.0.0.1:{}", server.grpc), key: server.key.clone(), rate: Some(rate) };
+fn produce(server: &Server, key: &str, days: u32, rate: u64, sent: Arc<AtomicU64>, done: Arc<AtomicBool>) {
+    let target = Target { endpoint: server.grpc.clone(), key: key.to_string(), rate: Some(rate) };
     std::thread::spawn(move || {
         let shape = Shape { seed: 1, users: USERS, first_day: 20_300, days, events_per_user: 200 };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
@@ -111,52 +93,11 @@ fn produce(server: &Server, days: u32, rate: u64, sent: Arc<AtomicU64>, done: Ar
     });
 }
 
-fn start(dir: &Path) -> Outcome<Server> {
-    let port = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map(|a| a.port());
-    let (http, grpc) = (port()?, port()?);
-    let here = std::env::current_dir()?;
-    let mut config = format!(
-        "data_dir = 'data'\n[http]\nlisten = '127.0.0.1:{http}'\n[ingest]\nlisten = '127.0.0.1:{grpc}'\n\
-         [rollups]\nrecheck_interval = '1m'\n[sql]\n"
-    );
-    for (name, folder) in [
-        ("pipelines", "pipelines"),
-        ("views", "sql/views"),
-        ("rollups", "sql/rollups"),
-        ("metrics", "sql/metrics"),
-        ("reports", "sql/reports"),
-    ] {
-        writeln!(config, "{name} = '{}'", here.join(folder).display())?;
-    }
-    std::fs::write(dir.join("millstream.toml"), config)?;
-    let binary = std::env::current_exe()?.with_file_name("millstream");
-    let made = Command::new(&binary)
-        .args(["keys", "create", "--name", "soak", "--role", "admin"])
-        .current_dir(dir)
-        .output()?;
-    let key = String::from_utf8(made.stdout)?.trim().to_string();
-    if key.is_empty() {
-        return Err(String::from_utf8_lossy(&made.stderr).into_owned().into());
-    }
-    let log = std::fs::File::create(dir.join("stderr.log"))?;
-    let child = Command::new(&binary).arg("serve").current_dir(dir).stdout(Stdio::null()).stderr(log).spawn()?;
-    let server = Server { child, http, grpc, key };
-    let begun = Instant::now();
-    while get(&server, "/healthz").map_or(0, |(status, _)| status) != 200 {
-        if begun.elapsed() > Duration::from_secs(60) {
-            return Err("the server does not answer".into());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    println!("pid {} on http://127.0.0.1:{http}, data in {}", server.child.id(), dir.display());
-    Ok(server)
-}
-
 /// The status of a page, and the milliseconds until it was there.
-fn get(server: &Server, path: &str) -> Outcome<(u16, f64)> {
+fn get(server: &Server, key: &str, path: &str) -> Outcome<(u16, f64)> {
     let started = Instant::now();
-    let mut stream = TcpStream::connect(("127.0.0.1", server.http))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {}\r\n\r\n", server.key)?;
+    let mut stream = TcpStream::connect(server.http.trim_start_matches("http://"))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let status = String::from_utf8_lossy(&answer[..answer.len().min(32)]);
@@ -164,17 +105,15 @@ fn get(server: &Server, path: &str) -> Outcome<(u16, f64)> {
     Ok((status, started.elapsed().as_secs_f64() * 1e3))
 }
 
-fn look(server: &Server, runtime: &tokio::runtime::Runtime, lake: &Path, number: usize) -> Outcome<Sample> {
-    let pid = server.child.id();
+fn look(server: &Server, key: &str, runtime: &tokio::runtime::Runtime, lake: &Path, number: usize) -> Outcome<Sample> {
+    let pid = server.pid();
     let count = |folder: String| std::fs::read_dir(folder).map_or(0, Iterator::count) as f64;
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm"))?;
-    let pages: f64 = statm.split(' ').nth(1).ok_or("statm is empty")?.parse()?;
     let mut sample = Sample::from([
-        ("rss_mb", pages * 4096.0 / 1e6),
+        ("rss_mb", server.memory_mb("VmRSS")?),
         ("open_files", count(format!("/proc/{pid}/fd"))),
         ("threads", count(format!("/proc/{pid}/task"))),
     ]);
-    let (status, page_ms) = get(server, PAGES[number % PAGES.len()])?;
+    let (status, page_ms) = get(server, key, PAGES[number % PAGES.len()])?;
     sample.insert("page_ms", page_ms);
     sample.insert("page_refused", f64::from(u8::from(status != 200)));
     let url = lake.display().to_string();

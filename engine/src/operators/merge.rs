@@ -16,9 +16,9 @@ use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::accumulate::{Aggregation, Groups};
-use super::spill::{Divided, PARTS, SPILLED_MAX, Spill, Spilled, check_part};
+use super::spill::{Divided, PARTS, Spill, Spilled, check_part};
 use super::window::{Windows, result_times, window_column};
-use super::{Operator, Output, StateChange};
+use super::{FILES_MAX, Operator, Output, StateChange};
 use crate::error::{Error, Result};
 use crate::message::{Rows, SliceState};
 use crate::time::{WATERMARK_MIN, Watermark};
@@ -355,7 +355,7 @@ impl Operator for Merge {
         let Some(held) = self.divide(held)? else { return Ok(false) };
         let state = spill.write(&mut |part| held.part(part))?;
         self.out.push(OutOfMemory { state, slices });
-        if self.out.len() > SPILLED_MAX {
+        if self.out.len() > FILES_MAX {
             self.fold_out(spill)?;
         }
         Ok(true)

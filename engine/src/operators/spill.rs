@@ -17,9 +17,6 @@ use crate::message::take_batch;
 /// How many parts. Files that a later start reads have so many: another number is another layout.
 pub const PARTS: usize = 64;
 
-/// Spilled state that is in more files than this is written anew as one.
-pub const SPILLED_MAX: usize = 32;
-
 /// Rows of small batches that are put together before they are divided.
 const TOGETHER: usize = 64 * 1024;
 

@@ -204,6 +204,8 @@ async fn each_page_is_sound_in_light_in_dark_and_on_a_phone() {
     for (name, path, words) in PAGES {
         if name == "sign-in" {
             browser.press("Sign out").await;
+            // A page that is still on its way would come in place of the next.
+            browser.sees("Sign up").await;
         }
         if name == "account" {
             sign_in(&browser, &market, "acme").await;

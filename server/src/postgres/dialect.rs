@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(text("SELECT (SELECT max(x) FROM a)"), "SELECT (SELECT max(x) FROM a)", "no LIMIT that hides rows");
         let system =
             "SELECT c.oid, (SELECT d.description FROM pg_description d WHERE d.objoid = c.oid) FROM pg_class c";
-        assert_eq!(text(system), "SELECT c.oid, NULL FROM pg_catalog.pg_class c");
+        assert_eq!(text(system), "SELECT c.oid, NULL AS \"?column?\" FROM pg_catalog.pg_class c");
         let own = "SELECT (SELECT count(*) FROM b WHERE b.y = a.x) FROM pg_own_table a";
         assert!(text(own).contains("SELECT count(*) FROM b"), "{}", text(own));
         let mixed = "SELECT (SELECT count(*) FROM b WHERE b.y = c.oid) FROM pg_class c, a";
@@ -411,7 +411,7 @@ mod tests {
         let expected = "SELECT CAST(NULL AS TEXT) AS \"TABLE_NAME\", CAST(NULL AS TEXT) AS \"KEY_SEQ\", CAST(NULL AS TEXT) AS \"attname\" WHERE false";
         assert_eq!(text(keys), expected);
         let roles = "SELECT r.rolname, ARRAY(SELECT m.roleid FROM pg_auth_members m WHERE m.member = r.oid) AS memberof, NULL, NULL FROM pg_roles r";
-        let expected = "SELECT r.rolname, '{}' AS memberof, NULL AS \"?column?\", NULL AS \"?column?_2\" FROM pg_catalog.pg_roles AS r";
+        let expected = "SELECT r.rolname, '{}' AS memberof, NULL AS \"?column?\", NULL AS \"?column?_2\" FROM pg_catalog.pg_roles r";
         assert_eq!(text(roles), expected);
     }
 

@@ -9,11 +9,13 @@ use arrow_pg::encode_recordbatch;
 use pgwire::api::Type;
 use pgwire::api::portal::Format;
 use pgwire::api::results::{FieldInfo, QueryResponse};
-use pgwire::error::PgWireResult;
+use pgwire::error::{PgWireError, PgWireResult};
 
 use super::error::{self, new};
 
 /// The columns as the wire describes them.
+///
+/// *Errors*: 0A000 for a type that the protocol has no word for, such as lists of lists.
 pub fn fields(schema: &Schema, format: &Format) -> PgWireResult<Vec<FieldInfo>> {
     if let Format::Individual(formats) = format
         && formats.len() != schema.fields().len()
@@ -25,7 +27,7 @@ pub fn fields(schema: &Schema, format: &Format) -> PgWireResult<Vec<FieldInfo>> 
         );
         return Err(new("08P01", message));
     }
-    let fields = arrow_schema_to_pg_fields(schema, format, None)?;
+    let fields = arrow_schema_to_pg_fields(schema, format, None).map_err(cannot_be_sent)?;
     // A column of nothing but NULL has no type; drivers know what to do with text.
     let known = |f: FieldInfo| match *f.datatype() {
         Type::UNKNOWN => FieldInfo::new(f.name().to_string(), None, None, Type::TEXT, f.format()),
@@ -35,11 +37,19 @@ pub fn fields(schema: &Schema, format: &Format) -> PgWireResult<Vec<FieldInfo>> 
 }
 
 /// All rows of an answer.
+///
+/// *Errors*: 0A000 for a value that the protocol cannot carry, such as a time in a zone that is none.
 pub fn rows(schema: &SchemaRef, batches: Vec<RecordBatch>, format: &Format) -> PgWireResult<QueryResponse> {
     let fields = Arc::new(fields(schema, format)?);
     let described = Arc::clone(&fields);
     let rows = batches.into_iter().flat_map(move |batch| encode_recordbatch(Arc::clone(&described), batch));
-    Ok(QueryResponse::new(fields, futures::stream::iter(rows.collect::<Vec<_>>())))
+    // After its first error the encoder gives the same one for ever.
+    let rows = rows.collect::<PgWireResult<Vec<_>>>().map_err(cannot_be_sent)?;
+    Ok(QueryResponse::new(fields, futures::stream::iter(rows.into_iter().map(Ok))))
+}
+
+fn cannot_be_sent(e: PgWireError) -> PgWireError {
+    new("0A000", format!("this cannot be sent over PostgreSQL's protocol: {e}; cast it to text"))
 }
 
 /// One row with one text.

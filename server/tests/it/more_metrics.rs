@@ -206,8 +206,8 @@ async fn the_people_of_the_list_are_no_users() {
     let rows: Vec<String> = (0..5).flat_map(|n| ["ada", "robot"].map(|user| event(user, n))).collect();
     assert_eq!(running.ingest("/api/v1/ingest/ide_events", rows.join("\n")).await.status, 200);
     running.server.engine.flush().await.unwrap();
-    for rollup in rollups.iter().filter(|r| ["user_days", "user_first_seen", "feature_days"].contains(&r.name.as_str()))
-    {
+    let read = ["user_days", "user_first_seen", "feature_days", "feature_users"];
+    for rollup in rollups.iter().filter(|r| read.contains(&r.name.as_str())) {
         running.server.engine.rollup(rollup, parse_day("2026-11-20").unwrap()).await.unwrap();
     }
     for (metric, column) in

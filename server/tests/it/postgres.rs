@@ -235,6 +235,14 @@ async fn psql_reads_and_only_reads() {
         "SELECT 1",
     ]);
     assert!(output(wrong).await.unwrap_err().contains("this needs analyst or admin"));
+    // What the protocol has no word for is refused once, not for ever.
+    let nowhere = answer("SELECT arrow_cast(1, 'Timestamp(Nanosecond, Some(\"nowhere\"))')").await.unwrap_err();
+    assert!(
+        nowhere.contains("cannot be sent over PostgreSQL's protocol") && nowhere.contains("cast it to text"),
+        "{nowhere}"
+    );
+    let nested = answer("SELECT ARRAY[ARRAY[ARRAY[1]]]").await;
+    assert!(nested.is_ok() || nested.as_ref().unwrap_err().contains("cannot be sent"), "{nested:?}");
     running.server.stop().await.unwrap();
 }
 

@@ -20,8 +20,8 @@ use super::updates::all_new;
 use crate::error::{Error, Result};
 use crate::message::Rows;
 use crate::operators::spec::{Properties, Spec};
-use crate::operators::spill::{Divided, PARTS, SPILLED_MAX, Spill, Spilled, check_part};
-use crate::operators::{Operator, Output, StateChange};
+use crate::operators::spill::{Divided, PARTS, Spill, Spilled, check_part};
+use crate::operators::{FILES_MAX, Operator, Output, StateChange};
 use crate::time::{WATERMARK_MIN, Watermark};
 
 /// A join of results of equal windows. Event time of a result: the window's last nanosecond.
@@ -325,7 +325,7 @@ impl Operator for Windowed {
             any = true;
             let Some(own) = self.out.get_mut(side) else { continue };
             own.push(OutOfMemory { state, times });
-            if own.len() > SPILLED_MAX {
+            if own.len() > FILES_MAX {
                 self.fold_out(side, spill)?;
             }
         }
