@@ -3,7 +3,8 @@
 -- Executions that ended with an error or took too long, by the class of the error; `timeout` where a timeout has none.
 -- Grain: one row per class, most failures first. Units: executions, agents; share of all failures.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/rollups/agent_usage_cube.sql; of one model, sql/rollups/agent_usage_15m.sql. Exact in time zones whose offset is a whole number of quarter hours: all of today's.
+-- Source: sql/views/agent_totals.sql; of one model, sql/rollups/agent_usage_15m.sql. Exact in time zones whose offset is a whole
+-- number of quarter hours: all of today's.
 SELECT
   error_class,
   failures,
@@ -15,22 +16,20 @@ FROM (
     sum(executions) AS failures,
     count(DISTINCT agent) AS agents
   FROM (
-    SELECT agent, status, error_class, executions, day
-    FROM agent_usage_cube
-    WHERE $model IS NULL
-      AND (
-        cut = 'day agent' AND CAST(day AS TIMESTAMP) >= $from AND CAST(day AS TIMESTAMP) + INTERVAL '1 day' <= $to
-        OR cut = 'agent' AND at >= $from AND at < $to
-          AND (CAST(day AS TIMESTAMP) < $from OR CAST(day AS TIMESTAMP) + INTERVAL '1 day' > $to)
-      )
+    SELECT agent, status, error_class, executions
+    FROM agent_totals
+    WHERE $model IS NULL AND cut = 'agent'
     UNION ALL
-    SELECT agent, status, error_class, executions, day
+    SELECT agent, status, error_class, executions
     FROM agent_usage_15m
-    WHERE $model IS NOT NULL AND model = $model AND at >= $from AND at < $to
+    WHERE $model IS NOT NULL
+      AND model = $model
+      AND day >= CAST($from AS DATE)
+      AND day <= CAST($to AS DATE)
+      AND at >= $from
+      AND at < $to
   ) AS usage
-  WHERE day >= CAST($from AS DATE)
-    AND day <= CAST($to AS DATE)
-    AND ($agent IS NULL OR agent = $agent)
+  WHERE ($agent IS NULL OR agent = $agent)
     AND status IN ('error', 'timeout')
   GROUP BY 1
 ) AS classes

@@ -3,7 +3,7 @@
 -- Agents by the number of people who ran them. Tokens: read and written by the model, cached ones not included.
 -- Grain: one row per agent. Units: users, executions, tokens, US dollars, milliseconds; p95 within 1 %.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/views/agent_people.sql, sql/rollups/agent_usage_cube.sql (whole days, and quarter hours at the ends).
+-- Source: sql/views/agent_people.sql, sql/views/agent_totals.sql.
 SELECT
   row_number() OVER (ORDER BY coalesce(users, 0) DESC, executions DESC, usage.agent) AS rank,
   usage.agent,
@@ -22,14 +22,8 @@ FROM (
     sum(tokens_input + tokens_output) AS tokens,
     CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd,
     sketch_percentile(sketch_merge(duration_sketch), 0.95) AS duration_p95_ms
-  FROM agent_usage_cube
-  WHERE day >= CAST($from AS DATE)
-    AND day <= CAST($to AS DATE)
-    AND (
-      cut = 'day agent' AND CAST(day AS TIMESTAMP) >= $from AND CAST(day AS TIMESTAMP) + INTERVAL '1 day' <= $to
-      OR cut = 'agent' AND at >= $from AND at < $to
-        AND (CAST(day AS TIMESTAMP) < $from OR CAST(day AS TIMESTAMP) + INTERVAL '1 day' > $to)
-    )
+  FROM agent_totals
+  WHERE cut = 'agent'
   GROUP BY 1
 ) AS usage
 LEFT JOIN (

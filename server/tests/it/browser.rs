@@ -211,7 +211,7 @@ async fn sql(asked: &Asked, browser: &Browser) {
     browser.size(1400, 1300).await;
     browser.go(&format!("http://{}/users?range=30d", asked.server.http_address)).await;
     browser.run("document.querySelector('#panel-stickiness .card-head a[href^=\"/sql\"]').click()").await;
-    browser.wait("document.querySelector('#sql')?.value.includes('FROM trailing_users')").await;
+    browser.wait("document.querySelector('#sql')?.value.includes('JOIN trailing_users')").await;
     assert!(!browser.run("return document.querySelector('#sql').value").await.to_string().contains("$tz"));
     browser.run("document.querySelector('#sql').form.requestSubmit()").await;
     browser.wait("document.querySelector('#result figure.chart svg') && document.querySelector('#result').innerText.includes('30 rows')").await;

@@ -6,10 +6,7 @@
 SELECT
   runs.executions,
   runs.success_percent,
-  (SELECT count(DISTINCT coalesce(d.user_id, i.user_id))
-    FROM agent_user_days AS d
-    LEFT JOIN identities AS i ON i.anonymous_id = d.anonymous_id
-    WHERE d.day >= CAST($from AS DATE) AND d.day <= CAST($to AS DATE) AND d.last_event >= $from AND d.first_event < $to) AS users,
+  (SELECT coalesce(text_set_count(text_set_merge(people)), 0) FROM agent_people) AS users,
   (SELECT count(*) FROM agent_installs
     WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND first_event >= $from AND first_event < $to) AS installs,
   market.views,
@@ -21,8 +18,8 @@ FROM (
     coalesce(sum(executions), 0) AS executions,
     100.0 * sum(CASE WHEN status = 'ok' THEN executions ELSE 0 END)
       / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN executions ELSE 0 END), 0) AS success_percent
-  FROM agent_usage_15m
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+  FROM agent_totals
+  WHERE cut = 'all'
 ) AS runs
 CROSS JOIN (
   SELECT

@@ -19,15 +19,13 @@ FROM (
     sketch_percentile(sketch_merge(duration_sketch), 0.95) AS duration_p95_ms,
     sum(tokens_input + tokens_output) AS tokens,
     CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd
-  FROM agent_usage_15m
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+  FROM agent_totals
+  WHERE cut = 'agent'
   GROUP BY 1
 ) AS usage
 LEFT JOIN (
-  SELECT coalesce(d.agent, 'unnamed') AS agent, count(DISTINCT coalesce(d.user_id, i.user_id)) AS users
-  FROM agent_user_days AS d
-  LEFT JOIN identities AS i ON i.anonymous_id = d.anonymous_id
-  WHERE d.day >= CAST($from AS DATE) AND d.day <= CAST($to AS DATE) AND d.last_event >= $from AND d.first_event < $to
+  SELECT coalesce(agent, 'unnamed') AS agent, text_set_count(text_set_merge(people)) AS users
+  FROM agent_people
   GROUP BY 1
 ) AS people ON people.agent = usage.agent
 ORDER BY usage.executions DESC, usage.agent

@@ -5,7 +5,7 @@ SELECT
   coalesce(error_class, CASE status WHEN 'timeout' THEN 'timeout' ELSE 'unknown' END) AS error_class,
   sum(executions) AS failures,
   count(DISTINCT agent) AS agents
-FROM agent_usage_15m
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to AND status IN ('error', 'timeout')
+FROM agent_totals
+WHERE cut = 'agent' AND status IN ('error', 'timeout')
 GROUP BY 1
 ORDER BY failures DESC, error_class

@@ -30,6 +30,6 @@ FROM (
     sketch_percentile(sketch_merge(latency_sketch), 0.95) AS latency_p95_ms,
     sketch_percentile(sketch_merge(latency_sketch), 0.99) AS latency_p99_ms,
     100.0 * sum(errors) / nullif(sum(requests), 0) AS errors_percent
-  FROM api_usage_15m
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+  FROM api_totals
+  WHERE cut = 'all'
 ) AS api

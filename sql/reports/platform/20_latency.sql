@@ -10,7 +10,7 @@ SELECT
   sum(requests) AS requests,
   sum(errors) AS errors,
   100.0 * sum(errors) / sum(requests) AS error_percent
-FROM api_usage_15m
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+FROM api_usage_cube
+WHERE cut = 'all' AND day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
 GROUP BY 1
 ORDER BY 1

@@ -9,7 +9,7 @@ SELECT
   sum(requests) AS requests,
   sum(errors) AS errors,
   sum(client_errors) AS client_errors
-FROM api_usage_15m
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+FROM api_totals
+WHERE cut = 'route'
 GROUP BY 1
 ORDER BY latency_p95_ms DESC NULLS LAST, route

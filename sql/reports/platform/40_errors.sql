@@ -6,8 +6,8 @@ SELECT
   sum(errors) AS errors,
   sum(requests) AS requests,
   100.0 * sum(errors) / sum(requests) AS error_percent
-FROM api_usage_15m
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+FROM api_totals
+WHERE cut = 'route'
 GROUP BY 1
 HAVING sum(errors) > 0
 ORDER BY errors DESC, route

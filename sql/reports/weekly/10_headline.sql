@@ -20,11 +20,11 @@ FROM (
       / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN executions ELSE 0 END), 0) AS success_percent,
     coalesce(sum(tokens_input + tokens_output), 0) AS tokens,
     CAST(coalesce(sum(CAST(cost_usd AS DECIMAL(24, 9))), 0) AS DOUBLE) AS cost_usd
-  FROM agent_usage_15m
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+  FROM agent_totals
+  WHERE cut = 'all'
 ) AS agents
 CROSS JOIN (
   SELECT coalesce(sum(requests), 0) AS requests, sketch_percentile(sketch_merge(latency_sketch), 0.95) AS latency_p95_ms
-  FROM api_usage_15m
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+  FROM api_totals
+  WHERE cut = 'all'
 ) AS api

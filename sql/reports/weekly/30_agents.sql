@@ -9,7 +9,7 @@ SELECT
   100.0 * sum(CASE WHEN status = 'ok' THEN executions ELSE 0 END)
     / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN executions ELSE 0 END), 0) AS success_percent,
   CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd
-FROM agent_usage_15m
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+FROM agent_totals
+WHERE cut = 'agent'
 GROUP BY 1
 ORDER BY tokens DESC, agent

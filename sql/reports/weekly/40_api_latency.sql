@@ -8,7 +8,7 @@ SELECT
   sketch_percentile(sketch_merge(latency_sketch), 0.99) AS latency_p99_ms,
   sum(requests) AS requests,
   sum(errors) AS errors
-FROM api_usage_15m
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+FROM api_usage_cube
+WHERE cut = 'all' AND day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
 GROUP BY 1
 ORDER BY 1

@@ -6,7 +6,7 @@ SELECT
   sketch_percentile(sketch_merge(latency_sketch), 0.95) AS latency_p95_ms,
   sum(requests) AS requests,
   sum(errors) AS errors
-FROM api_usage_15m
-WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
+FROM api_totals
+WHERE cut = 'route'
 GROUP BY 1
 ORDER BY latency_p95_ms DESC NULLS LAST, route
