@@ -100,7 +100,8 @@ impl Place {
 pub fn main() -> ExitCode {
     let command = Command::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,tantivy=warn,sqlx=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A log whose disk is full is no reason to end: the subscriber would complain of it with a panic.
+    tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = tokio::runtime::Runtime::new()
         .map_err(|e| Problem::unavailable(format!("no threads: {e}")))
         .and_then(|runtime| runtime.block_on(run(command.verb)));

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// Messages between two looks at the size of an operator's state.
 const LOOK_EVERY: u32 = 8;
 
+/// Memory of which a single message can be a large part, so that there is a look after each.
+const SMALL_BYTES: usize = 1 << 20;
+
 /// The bounds, and how much is taken. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -59,7 +62,7 @@ impl Share {
     pub fn is_short(&mut self, state_bytes: impl FnOnce() -> usize) -> bool {
         let spill_at = self.budget.spill_at;
         self.messages += 1;
-        if self.messages < LOOK_EVERY && spill_at > 0 {
+        if self.messages < LOOK_EVERY && spill_at >= SMALL_BYTES {
             return false;
         }
         self.messages = 0;

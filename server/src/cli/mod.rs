@@ -112,7 +112,8 @@ pub fn main() -> ExitCode {
     let quiet = !matches!(cli.command, Command::Serve(_));
     let filter = EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| EnvFilter::new(if quiet { "error" } else { "warn,millstream=info" }));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A log whose disk is full is no reason to end: the subscriber would complain of it with a panic.
+    tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(std::io::stderr).init();
     // `run` has threads of its own; more would only cost time and memory at the start.
     let mut runtime = match cli.command {
         Command::Run(_) => tokio::runtime::Builder::new_current_thread(),

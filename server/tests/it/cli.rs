@@ -123,6 +123,23 @@ fn run_counts_what_it_read_and_wrote() {
     assert!(plan.status.success() && !plan.stdout.is_empty(), "{}", text(&plan.stderr));
 }
 
+/// The log of a command may lie on a disk that is full.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("in.json"), "{\"a\":1,\"t\":\"2026-01-01T00:00:00Z\"}\n").unwrap();
+    let sql = "CREATE TABLE t (a BIGINT, t TIMESTAMP) WITH (connector = 'single_file', path = 'in.json', format = 'json', \
+               type = 'source', event_time_field = 't');\nSELECT a FROM t;\n";
+    std::fs::write(dir.path().join("p.sql"), sql).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command.args(["run", "p.sql"]).current_dir(dir.path()).env("MILLSTREAM_LOG", "trace");
+    let heard = command.output().unwrap();
+    assert!(text(&heard.stderr).contains("TRACE"), "{}", text(&heard.stderr));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let unheard = command.stderr(full).output().unwrap();
+    assert_eq!((unheard.status.code(), text(&unheard.stdout)), (Some(0), text(&heard.stdout)));
+}
+
 #[test]
 fn check_warns_of_state_that_grows_for_ever() {
     let dir = tempfile::tempdir().unwrap();

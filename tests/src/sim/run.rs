@@ -122,7 +122,7 @@ struct Schedule {
     waiting: Vec<(usize, u64, PendingAck)>,
     /// Whether the server only takes rows in.
     ingests_only: bool,
-    /// Memory is short always, now and then, or never.
+    /// Memory is short always, now and then (also between two checkpoints), or never.
     spill_at: Option<usize>,
     violations: Vec<String>,
     deaths: u64,
@@ -152,7 +152,7 @@ impl Schedule {
             network: Vec::new(),
             waiting: Vec::new(),
             ingests_only: false,
-            spill_at: [Some(0), Some(1), None][(hash(&[seed, 2]) % 3) as usize],
+            spill_at: [Some(0), Some(hash(&[seed, 3]) as usize % 4_000), None][(hash(&[seed, 2]) % 3) as usize],
             violations: Vec::new(),
             deaths: 0,
         }

@@ -63,7 +63,7 @@ impl Run {
         let stderr = File::create(dir.join("stderr.log")).unwrap();
         let bytes_max = bytes_max.to_string();
         let mut command = Command::new(binary());
-        command.args(["run", "-p", "2", "--state-dir", "state", "--checkpoint-interval", "1s"]);
+        command.args(["run", "-p", "2", "--state-dir", "state", "--checkpoint-interval", "100ms"]);
         command.args(["--state-bytes-max", &bytes_max, "run.sql"]);
         let child = command.current_dir(dir).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Self { child, memory_peak: 0 }
