@@ -87,7 +87,8 @@ impl Rows {
             return Ok(Self { row_watermark: None, ..one.clone() });
         }
         let batch = concat_batches(schema, all.iter().map(|r| &r.batch))?;
-        let time: Vec<i64> = all.iter().flat_map(|r| r.time.values()).copied().collect();
+        let mut time: Vec<i64> = Vec::with_capacity(batch.num_rows());
+        all.iter().for_each(|r| time.extend_from_slice(r.time.values()));
         let retracts = all.iter().any(|r| r.retracts.is_some());
         let retracts = retracts.then(|| all.iter().flat_map(Self::signs).map(Some).collect());
         Ok(Self { retracts, ..Self::new(batch, time.into()) })

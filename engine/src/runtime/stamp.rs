@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, not};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::checkpoint::{Partition, StampState};
@@ -44,6 +44,21 @@ pub struct Stamped {
     pub untimed: Option<RecordBatch>,
 }
 
+/// The rows of a batch with an event time that can be used.
+struct Timed {
+    batch: RecordBatch,
+    time: Int64Array,
+    /// The least and the greatest of `time`; see [`bounds`].
+    bounds: (i64, i64),
+    untimed: Option<RecordBatch>,
+}
+
+/// The least and the greatest time, in one pass: rows are read here for the first time, so each pass costs what memory
+/// costs. Of none the least is above the greatest.
+fn bounds(times: &[i64]) -> (i64, i64) {
+    times.iter().fold((i64::MAX, i64::MIN), |(min, max), t| (min.min(*t), max.max(*t)))
+}
+
 impl Stamper {
     /// For a table.
     pub fn new(table: &Table, state: StampState) -> Self {
@@ -58,16 +73,12 @@ impl Stamper {
 
     /// Stamps rows of `partition` that arrived at `arrived` (nanoseconds since the epoch).
     pub fn stamp(&mut self, partition: &str, batch: RecordBatch, arrived: i64) -> Result<Stamped> {
-        let (batch, untimed) = self.split_untimed(batch)?;
-        let time = match self.event_time {
-            Some(column) => nanoseconds(batch.column(column))?,
-            None => Int64Array::from(vec![arrived; batch.num_rows()]),
-        };
+        let Timed { batch, time, bounds: (min, max), untimed } = self.timed(batch, arrived)?;
         let candidates = match &self.expression {
             Some(e) => nanoseconds(&e.evaluate(&batch)?.into_array(batch.num_rows())?)?,
             None => time.values().iter().map(|t| t.saturating_sub(DELAY)).collect::<Vec<_>>().into(),
         };
-        let candidates = self.without_future(&time, candidates, arrived);
+        let candidates = self.without_future(&time, max, candidates, arrived);
         let others = self.others(partition);
         let before = self.state.watermark;
         let own = self
@@ -77,12 +88,13 @@ impl Stamper {
             .or_insert(Partition { watermark: WATERMARK_MIN, idle: false });
         own.idle = false;
         let own_before = own.watermark;
-        own.watermark = arrow::compute::max(&candidates).map_or(own_before, |m| m.max(own_before));
+        let is_time = candidates.values().inner().ptr_eq(time.values().inner()) && candidates.null_count() == 0;
+        let greatest = if is_time { Some(max) } else { arrow::compute::max(&candidates) };
+        own.watermark = greatest.map_or(own_before, |m| m.max(own_before));
         let before = if planted::is(Bug::WatermarkGoesBack) { WATERMARK_MIN } else { before };
         let after = before.max(others.min(own.watermark));
         self.state.watermark = after;
         // The usual case: no row is behind the watermark after the batch, so none can be late.
-        let min = arrow::compute::min(&time).unwrap_or(WATERMARK_MAX);
         let row_watermark = (min < after).then(|| {
             let mut running = own_before;
             let at_row = |candidate: Option<i64>| {
@@ -129,24 +141,29 @@ impl Stamper {
         others.map(|(_, p)| p.watermark).min().unwrap_or(WATERMARK_MAX)
     }
 
-    fn split_untimed(&self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
-        let Some(column) = self.event_time.map(|i| batch.column(i)) else { return Ok((batch, None)) };
-        let times = nanoseconds(column)?;
+    /// The rows with an event time that can be used.
+    fn timed(&self, batch: RecordBatch, arrived: i64) -> Result<Timed> {
+        let Some(column) = self.event_time else {
+            let time = Int64Array::from(vec![arrived; batch.num_rows()]);
+            return Ok(Timed { batch, time, bounds: (arrived, arrived), untimed: None });
+        };
+        let time = nanoseconds(batch.column(column))?;
         let inside = |t: i64| (TIME_MIN..TIME_MAX).contains(&t);
-        let bounds = (arrow::compute::min(&times), arrow::compute::max(&times));
-        if times.null_count() == 0 && bounds.0.is_none_or(inside) && bounds.1.is_none_or(inside) {
-            return Ok((batch, None));
+        let bounds = bounds(time.values());
+        if time.null_count() == 0 && (time.is_empty() || inside(bounds.0) && inside(bounds.1)) {
+            return Ok(Timed { batch, time, bounds, untimed: None });
         }
-        let timed: BooleanArray = times.iter().map(|t| Some(t.is_some_and(inside))).collect();
-        let untimed: BooleanArray = timed.iter().map(|t| t.map(|t| !t)).collect();
-        let without = filter_record_batch(&batch, &untimed)?;
-        Ok((filter_record_batch(&batch, &timed)?, Some(without)))
+        let timed: BooleanArray = time.iter().map(|t| Some(t.is_some_and(inside))).collect();
+        let untimed = Some(filter_record_batch(&batch, &not(&timed)?)?);
+        let batch = filter_record_batch(&batch, &timed)?;
+        let time = nanoseconds(batch.column(column))?;
+        Ok(Timed { bounds: self::bounds(time.values()), batch, time, untimed })
     }
 
     /// Takes out the candidates of events that are too far ahead of their arrival.
-    fn without_future(&mut self, time: &Int64Array, candidates: Int64Array, arrived: i64) -> Int64Array {
+    fn without_future(&mut self, time: &Int64Array, max: i64, candidates: Int64Array, arrived: i64) -> Int64Array {
         let limit = arrived.saturating_add(self.future_skew);
-        if arrow::compute::max(time).is_none_or(|m| m <= limit) {
+        if max <= limit {
             return candidates;
         }
         let future = &mut self.future;
