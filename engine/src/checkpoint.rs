@@ -30,11 +30,12 @@ use crate::operators::graph::StageWatermarks;
 use crate::planted::{self, Bug};
 use crate::time::{Clock, WATERMARK_MIN, Watermark};
 
-/// The version of the manifest's and the state files' layout.
-pub const VERSION: u32 = 1;
+/// The version of the manifest's and the state files' layout. From 2 on there may be spilled state; from 3 on integers by key are
+/// in as few bytes as hold them.
+pub const VERSION: u32 = 3;
 
-/// That of a manifest with spilled state, which programs before it cannot read.
-pub const VERSION_SPILLED: u32 = 2;
+/// The oldest that can be read.
+const VERSION_OLDEST: u32 = 1;
 
 /// The plan of a pipeline whose damaged state was set aside: no SQL has it, so it must be rebuilt.
 pub const SET_ASIDE: &str = "set aside by `millstream repair`";
@@ -254,9 +255,9 @@ impl Checkpoints {
         let bad = |what: &str| Error::Corrupt(format!("{}: {what}", path.display()));
         let json = whole_half(&bytes).ok_or_else(|| bad("the checksum does not match"))?;
         let manifest: Manifest = serde_json::from_slice(json).map_err(|e| bad(&e.to_string()))?;
-        if !(VERSION..=VERSION_SPILLED).contains(&manifest.version) {
+        if !(VERSION_OLDEST..=VERSION).contains(&manifest.version) {
             return Err(bad(&format!(
-                "layout version {}, but this program knows {VERSION} and {VERSION_SPILLED}; use the program that wrote it, or start with an \
+                "layout version {}, but this program knows {VERSION_OLDEST} to {VERSION}; use the program that wrote it, or start with an \
                  empty data directory and compute the tables from the raw tables",
                 manifest.version
             )));
@@ -353,12 +354,8 @@ impl Checkpoints {
 
 /// A manifest's file: one bit that flips in it does not matter, for everything is there twice.
 fn text_of(manifest: &Manifest) -> Result<String> {
-    let mut manifest = manifest.clone();
-    if manifest.files().any(|f| f.spilled) {
-        manifest.version = manifest.version.max(VERSION_SPILLED);
-    }
     let json =
-        serde_json::to_string(&manifest).map_err(|e| Error::Bug(format!("a manifest does not serialise: {e}")))?;
+        serde_json::to_string(manifest).map_err(|e| Error::Bug(format!("a manifest does not serialise: {e}")))?;
     Ok(format!("{json}\n{:08x}\n", crc32fast::hash(json.as_bytes())).repeat(2))
 }
 
@@ -433,9 +430,9 @@ mod tests {
     #[test]
     fn another_layout_is_refused_by_name() {
         let fs = SimFs::new();
-        open(&fs).publish(&manifest(VERSION_SPILLED + 1)).unwrap();
+        open(&fs).publish(&manifest(VERSION + 1)).unwrap();
         let message = open(&fs).newest().unwrap_err().to_string();
-        let expected = "00000000000000000001.json: layout version 3, but this program knows 1 and 2";
+        let expected = "00000000000000000001.json: layout version 4, but this program knows 1 to 3";
         assert!(message.contains(expected), "{message}");
     }
 }

@@ -160,20 +160,34 @@ impl Growing {
     }
 
     fn put(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.buffer)?;
-        self.crc.update(&self.buffer);
-        self.bytes += self.buffer.len() as u64;
+        let buffer = std::mem::take(&mut self.buffer);
+        self.append(&buffer)?;
+        self.buffer = buffer;
         self.buffer.clear();
         Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.crc.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Gathers what is small; what is large is written from where it lies.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.buffer.len() + bytes.len() < PIECE {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.put()?;
+        bytes.chunks(PIECE).try_for_each(|piece| self.append(piece))
     }
 }
 
 impl Write for Growing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE
-            && let Err(e) = self.put()
-        {
+        if let Err(e) = self.take(bytes) {
             let kind = e.kind();
             self.failed = Some(e);
             return Err(kind.into());

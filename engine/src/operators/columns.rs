@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, downcast_primitive, new_null_array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{concat, interleave};
-use arrow::datatypes::DataType;
+use arrow::compute::{cast, concat, interleave};
+use arrow::datatypes::{ArrowNativeType, DataType, Int8Type, Int16Type, Int32Type};
 
 use crate::error::{Error, Result};
 
@@ -26,6 +26,11 @@ pub trait Column: Send {
 
     /// The values of the rows named, in that order.
     fn read(&self, rows: &[u32]) -> Result<ArrayRef>;
+
+    /// The same for a file: integers of eight bytes are of fewer, if all of them fit. [`widened`] undoes it.
+    fn read_narrow(&self, rows: &[u32]) -> Result<ArrayRef> {
+        self.read(rows)
+    }
 
     /// Bytes held, roughly.
     fn bytes(&self) -> usize;
@@ -81,19 +86,59 @@ impl<T: ArrowPrimitiveType> Column for Fixed<T> {
     }
 
     fn read(&self, rows: &[u32]) -> Result<ArrayRef> {
-        let value = |r: &u32| self.values.get(*r as usize).copied().unwrap_or_default();
-        let values: Vec<T::Native> = rows.iter().map(value).collect();
-        let nulls = self
-            .valid
-            .as_ref()
-            .map(|valid| rows.iter().map(|r| valid.get(*r as usize).copied().unwrap_or(false)).collect::<NullBuffer>());
-        let nulls = nulls.filter(|n| n.null_count() > 0);
-        Ok(Arc::new(PrimitiveArray::<T>::new(values.into(), nulls).with_data_type(self.data_type.clone())))
+        let values: Vec<T::Native> = rows.iter().map(|r| self.value(*r)).collect();
+        let array = PrimitiveArray::<T>::new(values.into(), self.nulls(rows));
+        Ok(Arc::new(array.with_data_type(self.data_type.clone())))
+    }
+
+    fn read_narrow(&self, rows: &[u32]) -> Result<ArrayRef> {
+        // Every bit that some value needs beside its sign; all, if one is above the signed range.
+        let needed = |value: i64| (value ^ (value >> 63)) as u64;
+        let bits = |all: u64, row: &u32| all | self.value(*row).to_i64().map_or(u64::MAX, needed);
+        match is_wide(&self.data_type).then(|| rows.iter().fold(0, bits)) {
+            Some(..=0x7f) => Ok(self.narrow::<Int8Type>(rows, |v| v as i8)),
+            Some(..=0x7fff) => Ok(self.narrow::<Int16Type>(rows, |v| v as i16)),
+            Some(..=0x7fff_ffff) => Ok(self.narrow::<Int32Type>(rows, |v| v as i32)),
+            _ => self.read(rows),
+        }
     }
 
     fn bytes(&self) -> usize {
         self.values.capacity() * size_of::<T::Native>() + self.valid.as_ref().map_or(0, Vec::capacity)
     }
+}
+
+impl<T: ArrowPrimitiveType> Fixed<T> {
+    fn value(&self, row: u32) -> T::Native {
+        self.values.get(row as usize).copied().unwrap_or_default()
+    }
+
+    fn nulls(&self, rows: &[u32]) -> Option<NullBuffer> {
+        let valid = self.valid.as_ref()?;
+        let is_valid = |row: &u32| valid.get(*row as usize).copied().unwrap_or(false);
+        Some(rows.iter().map(is_valid).collect::<NullBuffer>()).filter(|n| n.null_count() > 0)
+    }
+
+    fn narrow<N: ArrowPrimitiveType>(&self, rows: &[u32], to: impl Fn(i64) -> N::Native) -> ArrayRef {
+        let value = |row: &u32| to(self.value(*row).to_i64().unwrap_or_default());
+        let values: Vec<N::Native> = rows.iter().map(value).collect();
+        Arc::new(PrimitiveArray::<N>::new(values.into(), self.nulls(rows)))
+    }
+}
+
+/// Whether values are integers of eight bytes.
+fn is_wide(data_type: &DataType) -> bool {
+    use DataType::{Date64, Duration, Int64, Time64, Timestamp, UInt64};
+    matches!(data_type, Int64 | UInt64 | Timestamp(..) | Duration(_) | Date64 | Time64(_))
+}
+
+/// What [`Column::read_narrow`] gave of a column of `data_type`, as it was.
+pub fn widened(values: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
+    let is_narrow = matches!(values.data_type(), DataType::Int8 | DataType::Int16 | DataType::Int32);
+    if !is_narrow || !is_wide(data_type) {
+        return Ok(values.clone());
+    }
+    Ok(cast(&cast(values, &DataType::Int64)?, data_type)?)
 }
 
 /// Which array, and which of its rows.
@@ -199,5 +244,42 @@ mod tests {
         let texts = texts.read(&all).unwrap();
         let expected: StringArray = expected.iter().map(|v| v.map(|v| v.to_string())).collect();
         assert_eq!(texts.as_string::<i32>(), &expected);
+    }
+
+    #[test]
+    fn integers_are_written_in_as_few_bytes_as_hold_them() {
+        use DataType::{Date64, Duration, Float64, Int8, Int16, Int32, Int64, Time64, Timestamp, UInt64};
+        use arrow::datatypes::TimeUnit::{Microsecond, Nanosecond};
+        let written = |data_type: &DataType, values: Vec<Option<i64>>| {
+            let values = cast(&Int64Array::from(values), data_type).unwrap();
+            let rows: Vec<u32> = (0..values.len() as u32).rev().collect();
+            let mut column = column(data_type);
+            column.resize(values.len());
+            column.write(&rows, &values).unwrap();
+            let narrow = column.read_narrow(&rows).unwrap();
+            assert_eq!(&widened(&narrow, data_type).unwrap(), &values, "{data_type}");
+            narrow.data_type().clone()
+        };
+        let zone = Timestamp(Nanosecond, Some("+02:00".into()));
+        for wide in
+            [Int64, UInt64, Date64, Time64(Nanosecond), Duration(Microsecond), Timestamp(Microsecond, None), zone]
+        {
+            assert_eq!(written(&wide, vec![]), Int8);
+            assert_eq!(written(&wide, vec![Some(127), None, Some(0)]), Int8, "{wide}");
+            assert_eq!(written(&wide, vec![Some(128)]), Int16, "{wide}");
+            assert_eq!(written(&wide, vec![Some(32_768), Some(1)]), Int32, "{wide}");
+            assert_eq!(written(&wide, vec![Some(1 << 31), Some(1)]), wide);
+        }
+        assert_eq!(written(&Int64, vec![Some(-128), Some(127)]), Int8);
+        assert_eq!(written(&Int64, vec![Some(-129)]), Int16);
+        assert_eq!(written(&Int64, vec![Some(i64::from(i32::MIN)), None]), Int32);
+        assert_eq!(written(&Int64, vec![Some(i64::MIN), Some(i64::MAX)]), Int64);
+        assert_eq!(written(&Int32, vec![Some(1)]), Int32);
+        assert_eq!(written(&Float64, vec![Some(1)]), Float64);
+        let mut large = column(&UInt64);
+        large.resize(1);
+        let most: ArrayRef = Arc::new(arrow::array::UInt64Array::from(vec![u64::MAX]));
+        large.write(&[0], &most).unwrap();
+        assert_eq!(&large.read_narrow(&[0]).unwrap(), &most);
     }
 }

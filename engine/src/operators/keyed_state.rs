@@ -17,7 +17,7 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::StateChange;
-use super::columns::{Column, column};
+use super::columns::{Column, column, widened};
 use crate::error::{Error, Result};
 
 /// Names the part of an operator's state that a state file holds, in the metadata of its schema.
@@ -25,7 +25,8 @@ const PART: &str = "part";
 
 const NONE: u32 = u32::MAX;
 
-/// Rows by key. *Shape* in state files: the key columns, then the value columns.
+/// Rows by key. *Shape* in state files: the key columns, then the value columns; integers in as few bytes as hold all of a
+/// column.
 pub struct KeyedState {
     name: String,
     key_schema: SchemaRef,
@@ -218,9 +219,9 @@ impl KeyedState {
         Ok(())
     }
 
-    /// Some rows, or all, as a batch of keys and values.
+    /// Some rows, or all, as a batch of keys and values for a state file.
     fn batch(&self, rows: &[u32]) -> Result<RecordBatch> {
-        let columns = self.columns.iter().map(|c| c.read(rows)).collect::<Result<Vec<_>>>()?;
+        let columns = self.columns.iter().map(|c| c.read_narrow(rows)).collect::<Result<Vec<_>>>()?;
         let fields: Vec<FieldRef> = self
             .key_schema
             .fields()
@@ -276,7 +277,10 @@ impl KeyedState {
             if batch.num_columns() != self.columns.len() {
                 return Err(Error::Corrupt(format!("a state file of '{}' has other columns than the plan", self.name)));
             }
-            let (keys, values) = batch.columns().split_at(self.key_schema.fields().len());
+            let fields = self.key_schema.fields().iter().chain(&self.values);
+            let columns = batch.columns().iter().zip(fields).map(|(c, f)| widened(c, f.data_type()));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let (keys, values) = columns.split_at(self.key_schema.fields().len());
             let touched = self.touch(keys, batch.num_rows())?;
             let rows: Vec<u32> = touched.number.iter().filter_map(|n| touched.rows.get(*n).copied()).collect();
             self.write(&rows, 0, values)?;

@@ -305,11 +305,20 @@ impl Updating {
         }
     }
 
-    /// The greatest serial number in state files, of groups or of what belongs to one.
-    fn last_serial(state: &[RecordBatch]) -> Option<u64> {
-        let serials =
-            |b: &RecordBatch| b.column_by_name("group").and_then(|c| c.as_primitive_opt::<UInt64Type>().cloned());
-        state.iter().filter_map(serials).filter_map(|s| s.values().iter().copied().max()).max()
+    /// A serial number above all in the state, of groups or of what belongs to one.
+    fn serial_above_all(&self) -> Result<u64> {
+        let all = |state: &KeyedState| (0..state.len() as u32).collect::<Vec<u32>>();
+        let mut serials = match self.places.serial {
+            Some(at) => self.groups.read(&all(&self.groups), at, 1)?,
+            None => Vec::new(),
+        };
+        let belonging =
+            self.first_sights.iter().map(FirstSight::state).chain(self.multiset.as_ref().map(Multiset::state));
+        for state in belonging {
+            serials.extend(state.keys(&all(state))?.into_iter().next());
+        }
+        let greatest = |c: &ArrayRef| c.as_primitive_opt::<UInt64Type>().and_then(arrow::compute::max);
+        Ok(serials.iter().filter_map(greatest).max().map_or(0, |greatest| greatest + 1))
     }
 }
 
@@ -383,7 +392,6 @@ impl Operator for Updating {
     }
 
     fn restore(&mut self, state: Vec<RecordBatch>, watermark: Watermark) -> Result<()> {
-        self.next_serial = Self::last_serial(&state).map_or(0, |s| s + 1);
         self.groups.restore(&state)?;
         for seen in &mut self.first_sights {
             seen.state_mut().restore(&state)?;
@@ -391,6 +399,7 @@ impl Operator for Updating {
         if let Some(multiset) = &mut self.multiset {
             multiset.state_mut().restore(&state)?;
         }
+        self.next_serial = self.serial_above_all()?;
         let limit = self.expiry.restore(watermark).unwrap_or(i64::MIN);
         let _ = self.pace.restore(watermark);
         let global = self.is_global();

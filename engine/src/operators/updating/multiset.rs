@@ -152,6 +152,10 @@ impl Multiset {
         Ok(())
     }
 
+    pub(super) fn state(&self) -> &KeyedState {
+        &self.rows
+    }
+
     pub(super) fn state_mut(&mut self) -> &mut KeyedState {
         &mut self.rows
     }
