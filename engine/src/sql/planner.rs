@@ -15,6 +15,7 @@ mod over;
 mod provider;
 mod refuse;
 mod row_time;
+mod row_values;
 mod sort;
 mod spelling;
 mod subquery;

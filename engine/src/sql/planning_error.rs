@@ -60,7 +60,12 @@ const SAY_MORE: [(&str, &str, &str); 9] = [
     (
         "Too many columns! The subquery should only return one column",
         "IN compares one value with a subquery of one column",
-        "write EXISTS (SELECT 1 FROM b WHERE b.x = a.x AND b.y = a.y)",
+        "write (x, y) IN (SELECT b.x, b.y FROM b)",
+    ),
+    (
+        "names given as column alias",
+        "a subquery has other columns than the names that it is given, or than the row that is looked for in it",
+        "give both as many columns",
     ),
     (
         "Physical plan does not support logical expression OuterReferenceColumn",

@@ -91,7 +91,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        self.functions.window.get(name).cloned()
+        self.functions.window(name)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -115,6 +115,6 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        self.functions.window.keys().cloned().collect()
+        self.functions.window_names()
     }
 }

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::join::refusal;
+use super::row_values;
 use crate::error::{Error, Result};
 use crate::sql::functions::WINDOW_FUNCTIONS;
 use crate::sql::parse::{Source, place_of_name};
@@ -62,7 +63,8 @@ impl VisitorMut for Spelling<'_> {
             (!select.lateral_views.is_empty(), "LATERAL VIEW", "write CROSS JOIN UNNEST(list) AS u (item)"),
             (select.into.is_some(), "SELECT ... INTO", "write INSERT INTO table SELECT ..."),
         ];
-        without(&dropped)
+        without(&dropped)?;
+        or_break(select.selection.as_mut().map_or(Ok(()), row_values::in_condition))
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
@@ -95,6 +97,7 @@ impl VisitorMut for Spelling<'_> {
     }
 
     fn pre_visit_expr(&mut self, e: &mut Expr) -> ControlFlow<Self::Break> {
+        or_break(row_values::in_value(e))?;
         let Expr::Function(function) = e else { return ControlFlow::Continue(()) };
         let Some(name) = function.name.0.last().and_then(|n| n.as_ident()) else { return ControlFlow::Continue(()) };
         let folded = name.value.to_lowercase();
@@ -120,6 +123,10 @@ fn without(clauses: &[(bool, &str, &str)]) -> ControlFlow<Box<Error>> {
             ControlFlow::Break(Box::new(refusal(&format!("{clause} is not supported in a pipeline"), fix)))
         }
     }
+}
+
+fn or_break(result: Result<()>) -> ControlFlow<Box<Error>> {
+    result.map_or_else(|e| ControlFlow::Break(Box::new(e)), ControlFlow::Continue)
 }
 
 impl Spelling<'_> {
