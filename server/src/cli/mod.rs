@@ -6,6 +6,7 @@ pub mod explain;
 pub mod generate;
 pub mod ingest;
 pub mod keys;
+mod lazily;
 pub mod progress;
 pub mod rebuild;
 pub mod repair;
@@ -26,6 +27,7 @@ use millstream::time::{Clock, SystemClock};
 use millstream::{Error, Result};
 use tracing_subscriber::EnvFilter;
 
+use self::lazily::Lazily;
 use crate::config::Config;
 
 /// An embedded stream-processing analytics engine: events in over gRPC, streaming SQL, Delta Lake tables, metrics, reports.
@@ -39,31 +41,31 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The whole story in one go: events in, tables, rollups, metrics over HTTP, a CSV and a PDF, all checked.
-    Demo(demo::DemoArgs),
+    Demo(Lazily<demo::DemoArgs>),
     /// Takes events, runs the pipelines and rollups, answers metrics and SQL, until it is stopped.
-    Serve(serve::ServeArgs),
+    Serve(Lazily<serve::ServeArgs>),
     /// Runs one SQL file until its bounded sources end, or for ever.
-    Run(run::RunArgs),
+    Run(Lazily<run::RunArgs>),
     /// Plans SQL files and runs nothing; errors with file:line:column.
-    Check(check::CheckArgs),
+    Check(Lazily<check::CheckArgs>),
     /// Shows the operators of a SQL file, with watermarks, state and parallelism.
-    Explain(explain::ExplainArgs),
+    Explain(Lazily<explain::ExplainArgs>),
     /// Answers one query, or opens a shell.
-    Sql(sql::SqlArgs),
+    Sql(Lazily<sql::SqlArgs>),
     /// Sends a file of rows (JSON lines, CSV or Parquet, also .gz) over gRPC.
-    Ingest(ingest::IngestArgs),
+    Ingest(Lazily<ingest::IngestArgs>),
     /// Sends a made-up platform of accounts, users and agents over gRPC, and tells the truth about it.
-    Generate(generate::GenerateArgs),
+    Generate(Lazily<generate::GenerateArgs>),
     /// Runs, lists and backfills rollups.
-    Rollup(rollup::RollupArgs),
+    Rollup(Lazily<rollup::RollupArgs>),
     /// Computes a pipeline's table again from the raw table, after its SQL was changed.
-    Rebuild(rebuild::RebuildArgs),
+    Rebuild(Lazily<rebuild::RebuildArgs>),
     /// Reads everything in a data directory, tells what is damaged, and saves what can be saved.
-    Repair(repair::RepairArgs),
+    Repair(Lazily<repair::RepairArgs>),
     /// Prints a report as PDF or CSV.
-    Report(report::ReportArgs),
+    Report(Lazily<report::ReportArgs>),
     /// Makes, lists and revokes API keys.
-    Keys(keys::KeysArgs),
+    Keys(Lazily<keys::KeysArgs>),
 }
 
 /// Which configuration and data.
@@ -131,19 +133,19 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Demo(args) => demo::run(args).await,
-        Command::Serve(args) => serve::run(args).await,
-        Command::Run(args) => run::run(args).await,
-        Command::Check(args) => check::run(args).await,
-        Command::Explain(args) => explain::run(&args),
-        Command::Sql(args) => sql::run(args).await,
-        Command::Ingest(args) => ingest::run(args).await,
-        Command::Generate(args) => generate::run(args).await,
-        Command::Rollup(args) => rollup::run(args).await,
-        Command::Rebuild(args) => rebuild::run(args).await,
-        Command::Repair(args) => repair::run(args).await,
-        Command::Report(args) => report::run(args).await,
-        Command::Keys(args) => keys::run(args),
+        Command::Demo(Lazily(args)) => demo::run(args).await,
+        Command::Serve(Lazily(args)) => serve::run(args).await,
+        Command::Run(Lazily(args)) => run::run(args).await,
+        Command::Check(Lazily(args)) => check::run(args).await,
+        Command::Explain(Lazily(args)) => explain::run(&args),
+        Command::Sql(Lazily(args)) => sql::run(args).await,
+        Command::Ingest(Lazily(args)) => ingest::run(args).await,
+        Command::Generate(Lazily(args)) => generate::run(args).await,
+        Command::Rollup(Lazily(args)) => rollup::run(args).await,
+        Command::Rebuild(Lazily(args)) => rebuild::run(args).await,
+        Command::Repair(Lazily(args)) => repair::run(args).await,
+        Command::Report(Lazily(args)) => report::run(args).await,
+        Command::Keys(Lazily(args)) => keys::run(args),
     }
 }
 
