@@ -21,7 +21,7 @@ pub fn tell(e: &DataFusionError) -> (String, Option<String>) {
 }
 
 /// Beginnings of messages that say too little, our words for them, and the fix.
-const SAY_MORE: [(&str, &str, &str); 9] = [
+const SAY_MORE: [(&str, &str, &str); 10] = [
     (
         "Unnest should be rewritten to LogicalPlan::Unnest",
         "unnest is only allowed in a SELECT list",
@@ -63,7 +63,7 @@ const SAY_MORE: [(&str, &str, &str); 9] = [
         "write (x, y) IN (SELECT b.x, b.y FROM b)",
     ),
     (
-        "names given as column alias",
+        "Source table contains ",
         "a subquery has other columns than the names that it is given, or than the row that is looked for in it",
         "give both as many columns",
     ),
