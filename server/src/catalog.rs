@@ -35,8 +35,10 @@ struct Words {
     names: BTreeSet<String>,
 }
 
-/// Files as they were read last, by path, with the length and time of change that they had.
-static READ: Mutex<Option<HashMap<PathBuf, (SystemTime, u64, SqlFile)>>> = Mutex::new(None);
+/// Files as they were read last, by path, with the time of change and the length that they had.
+type FilesRead = HashMap<PathBuf, (SystemTime, u64, SqlFile)>;
+
+static READ: Mutex<Option<FilesRead>> = Mutex::new(None);
 
 /// Files remembered at most; then all are forgotten.
 const READ_MAX: usize = 10_000;

@@ -95,14 +95,16 @@ struct SystemCatalog {
     settings: Arc<MemTable>,
 }
 
+/// What a column of `pg_settings` has for a setting.
+type Cell<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// `pg_settings`, as far as clients read it.
 fn settings(limits: &QueryLimits) -> Result<Arc<MemTable>> {
-    let column = |of: &dyn Fn(&str) -> Option<String>| -> ArrayRef {
-        Arc::new(command::SETTINGS.iter().map(|name| of(name)).collect::<StringArray>())
-    };
+    let column =
+        |of: Cell| -> ArrayRef { Arc::new(command::SETTINGS.iter().map(|name| of(name)).collect::<StringArray>()) };
     let value = |name: &str| command::setting(name, limits);
     let nothing = |_: &str| None;
-    let all: [(&str, &dyn Fn(&str) -> Option<String>); 15] = [
+    let all: [(&str, Cell); 15] = [
         ("name", &|name| Some(name.to_string())),
         ("setting", &value),
         ("unit", &nothing),

@@ -142,3 +142,18 @@ async fn live_streams_tell_figures_and_rows_and_end_with_the_server() {
     while live.chunk().await.unwrap().is_some() {}
     while tail.chunk().await.unwrap().is_some() {}
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_live_page_too_many_is_told_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let mut live = Vec::new();
+    for _ in 0..128 {
+        let mut page = running.client.get(running.url("/live")).send().await.unwrap();
+        assert!(page.chunk().await.unwrap().is_some());
+        live.push(page);
+    }
+    let refused = running.send(running.client.get(running.url("/live"))).await;
+    refused.is_problem(503, "128 pages are live already; close some, or load the page again later");
+    running.server.stop().await.unwrap();
+}

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream::time::ManualClock;
 use millstream_server::config::Config;
@@ -186,6 +186,28 @@ async fn every_metric_that_ships_answers_and_is_listed() {
     running.server.stop().await.unwrap();
 }
 
+/// Two at once have one after the other the query's time, which adds up; a request of which nothing comes is ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_wait_for_their_turn_and_no_longer_than_their_time() {
+    const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 3000000) a, generate_series(1, 3000000) b";
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    (config.http.requests_max, config.query.timeout) = (1, Duration::from_millis(400));
+    let running = Running::start_with(config).await;
+    let started = Instant::now();
+    let (one, other) = tokio::join!(running.sql(ENDLESS), running.sql(ENDLESS));
+    one.is_problem(429, "took longer than 400ms");
+    other.is_problem(429, "took longer than 400ms");
+    assert!(started.elapsed() >= Duration::from_millis(800), "{:?}", started.elapsed());
+    running.server.stop().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = self::config(dir.path());
+    (config.http.requests_max, config.http.request_timeout) = (1, Duration::from_millis(400));
+    let running = Running::start_with(config).await;
+    running.sql(ENDLESS).await.is_problem(503, "no answer within 400 ms (http.request_timeout); try again later");
+    running.server.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_refused_with_its_fix() {
     let dir = tempfile::tempdir().unwrap();
@@ -218,6 +240,10 @@ async fn what_is_wrong_is_refused_with_its_fix() {
     running.get("/api/v1/metrics/dau?limit=0").await.is_problem(400, "write a whole number of rows from 1 on");
     running.get("/api/v1/metrics/dau?cursor=x").await.is_problem(400, "ask again without `cursor`");
     running.get("/api/v1/metrics/dau?format=xlsx").await.is_problem(400, "write format=json, csv or arrow");
+    let many = json!({ "queries": vec![json!({ "metric": "dau" }); 51] }).to_string();
+    let many = client.post(running.url("/api/v1/metrics/query")).bearer_auth(&running.analyst).body(many);
+    let many = running.send(many.header("content-type", "application/json")).await;
+    many.is_problem(400, "51 queries in one request; send 50 at most");
     running.get("/nowhere").await.is_problem(404, "no page /nowhere");
     running.get("/api/v1/sql").await.is_problem(405, "does not take this method");
     running.ingest("/api/v1/ingest/nope", "{}").await.is_problem(404, "there is no table 'nope'");

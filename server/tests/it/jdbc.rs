@@ -5,8 +5,10 @@ use tokio_postgres::{NoTls, Row};
 
 use crate::http::{Running, config_with};
 
-/// What is asked, and what a first row's columns must be; none: no row is right.
-const QUESTIONS: &[(&str, &str, &[(&str, &str)])] = &[
+/// A name, what is asked, and what a first row's columns must be; none: no row is right.
+type Question = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const QUESTIONS: &[Question] = &[
     (
         "catalogs",
         "SELECT datname AS \"TABLE_CAT\" FROM pg_catalog.pg_database WHERE datallowconn = true AND datname = 'millstream' ORDER BY datname",

@@ -68,7 +68,7 @@ impl Sums<'_> {
         self.0.active_users(from, to).len() as f64
     }
 
-    fn new(&self, (from, to): (usize, usize)) -> f64 {
+    fn new_users(&self, (from, to): (usize, usize)) -> f64 {
         let before = self.0.active_users(0, from);
         self.0.active_users(from, to).difference(&before).count() as f64
     }
@@ -136,7 +136,7 @@ async fn every_figure_of_every_report_is_the_truth() {
     let mut weekly = Made::of(&asked, dir.path(), "weekly").await;
     let mut tell = |label: &str, bound: f64, (now, before): (f64, Option<f64>)| weekly.tells(label, bound, now, before);
     tell("Active users", 0.0, both(&|d| sums.active(d)));
-    tell("New users", 0.0, both(&|d| sums.new(d)));
+    tell("New users", 0.0, both(&|d| sums.new_users(d)));
     tell("Agent executions", 0.0, both(&|d| sums.runs(d, &["ok", "error", "timeout", "cancelled"])));
     tell("Success", 0.0, both(&|d| sums.success(d)));
     tell("Tokens", 0.0, both(&|d| sums.of(d, |n| (truth.days[n].tokens.0 + truth.days[n].tokens.1) as f64)));
@@ -164,7 +164,7 @@ async fn every_figure_of_every_report_is_the_truth() {
     }
     let mut tell = |label: &str, (now, before): (f64, Option<f64>)| monthly.tells(label, 1e-9, now, before);
     tell("Active users", both(&|d| sums.active(d)));
-    tell("New users", both(&|d| sums.new(d)));
+    tell("New users", both(&|d| sums.new_users(d)));
     tell("Marketplace net", both(&|d| sums.sales(d)));
     tell("Infrastructure cost", both(&|d| sums.infrastructure(d)));
     monthly.is_done();

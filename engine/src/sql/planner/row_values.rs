@@ -69,7 +69,7 @@ fn exists(values: &[Expr], subquery: &Query) -> Result<Expr> {
         && let SetExpr::Select(select) = frame.body.as_mut()
         && let Some(TableFactor::Derived { subquery: of, .. }) = select.from.first_mut().map(|from| &mut from.relation)
     {
-        *of = Box::new(subquery.clone());
+        **of = subquery.clone();
         select.selection = Some(tree(pairs.collect(), &BinaryOperator::And));
     }
     Ok(parsed)

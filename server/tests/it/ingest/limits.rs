@@ -136,10 +136,15 @@ async fn errors_of_the_engine_tell_who_must_act() {
     let outcome = server.client().await.send(server.request(batch(7))).await.map(tonic::Response::into_inner);
     let message = "OUT_OF_ORDER: batch 7 came but 1 is next; send from there";
     assert_eq!(failure(outcome), (Code::FailedPrecondition, "OUT_OF_ORDER".into(), message.into()));
-    let nameless = EventBatch { producer: String::new(), ..batch(1) };
-    let outcome = server.client().await.send(server.request(nameless)).await.map(tonic::Response::into_inner);
-    let message = "INVALID_PRODUCER: a sequence needs a producer's name; set producer, or leave sequence 0";
-    assert_eq!(failure(outcome), (Code::InvalidArgument, "INVALID_PRODUCER".into(), message.into()));
+    let names = [
+        ("".into(), "INVALID_PRODUCER: a sequence needs a producer's name; set producer, or leave sequence 0"),
+        ("p".repeat(257), "INVALID_PRODUCER: the producer's name has more than 256 bytes; choose a shorter one"),
+    ];
+    for (producer, message) in names {
+        let named = EventBatch { producer, ..batch(1) };
+        let outcome = server.client().await.send(server.request(named)).await.map(tonic::Response::into_inner);
+        assert_eq!(failure(outcome), (Code::InvalidArgument, "INVALID_PRODUCER".into(), message.into()));
+    }
 }
 
 #[tokio::test]
