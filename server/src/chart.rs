@@ -1,6 +1,7 @@
 //! Which drawing suits an answer: chosen from the shape of its columns, so that a SQL file needs no settings.
 //!
-//! First column a time: a line, if there are two moments to join. First column text: lying bars. One row of numbers: headline figures. Else: a table alone.
+//! First column a time, or the label of a `period` whose start is a column too: a line, if there are two moments to join; one per
+//! `breakdown` where there are several. First column text: lying bars. One row of numbers: headline figures. Else: a table alone.
 //! A column `country` first: the map; `currency`: no drawing, since amounts of several currencies are never compared. Columns cohort,
 //! n and rate_on: a grid.
 //! The first number after the first column is drawn: put it there. Others may have other units and are in the table.
@@ -62,6 +63,9 @@ pub fn choose(schema: &Schema, rows: usize) -> Drawing {
     let Some(value) = schema.fields().iter().skip(1).find(|field| field.data_type().is_numeric()) else {
         return Drawing::Table;
     };
+    // A period's label is for reading; its start is a place on an axis.
+    let start = schema.field_with_name("period_start").ok().filter(|_| first.name() == "period");
+    let first = start.unwrap_or(first);
     let (x, y) = (first.name().clone(), value.name().clone());
     let named = |name: &str| schema.column_with_name(name).is_some();
     // Amounts of several currencies cannot be compared.
@@ -100,8 +104,13 @@ pub fn spec(title: &str, description: &str, schema: &Schema, batches: &[RecordBa
         None => by_currency(kind, schema, batches, unit)?,
         series => (batches.to_vec(), series, unit),
     };
+    let series = series.or_else(|| {
+        let names = names(&batches, "breakdown").filter(|names| kind == ChartKind::Line && names.len() > 1);
+        names.map(|_| "breakdown".to_string())
+    });
     // Bars of one name would hide each other.
-    if kind == ChartKind::HorizontalBars && repeats(&batches, &x)? {
+    let rows = batches.iter().map(RecordBatch::num_rows).sum();
+    if kind == ChartKind::HorizontalBars && names(&batches, &x)?.len() < rows {
         return None;
     }
     let chart = ChartSpec::new(kind, batches, x, y);
@@ -109,16 +118,14 @@ pub fn spec(title: &str, description: &str, schema: &Schema, batches: &[RecordBa
     Some(ChartSpec { title, description, unit, factor, series, ..chart })
 }
 
-/// Whether a name occurs twice.
-fn repeats(batches: &[RecordBatch], column: &str) -> Option<bool> {
+/// The different values of a column; `None` where there is no such column.
+fn names(batches: &[RecordBatch], column: &str) -> Option<BTreeSet<Option<String>>> {
     let mut seen = BTreeSet::new();
     for batch in batches {
         let names = cast(batch.column_by_name(column)?, &DataType::Utf8).ok()?;
-        if names.as_string::<i32>().iter().any(|name| !seen.insert(name.map(str::to_string))) {
-            return Some(true);
-        }
+        seen.extend(names.as_string::<i32>().iter().map(|name| name.map(str::to_string)));
     }
-    Some(false)
+    Some(seen)
 }
 
 /// Amounts of several currencies: lines are told apart, bars are those of the first row's currency, and the unit says which.
@@ -159,7 +166,7 @@ pub fn words(column: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{ArrayRef, Float64Array, StringArray};
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampNanosecondArray};
     use arrow::datatypes::{Field, TimeUnit};
 
     fn schema(types: &[DataType]) -> Schema {
@@ -179,6 +186,31 @@ mod tests {
         assert_eq!(choose(&schema(&[DataType::Int64, DataType::Float64]), 2), Drawing::Table);
         assert_eq!(choose(&schema(&[DataType::Utf8]), 2), Drawing::Table);
         assert_eq!(choose(&schema(&[]), 1), Drawing::Table);
+    }
+
+    #[test]
+    fn periods_are_a_line_from_start_to_start() {
+        let time = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        let field = |name: &str, kind: DataType| Field::new(name, kind, true);
+        let schema = Schema::new(vec![
+            field("period", DataType::Utf8),
+            field("period_start", time),
+            field("breakdown", DataType::Utf8),
+            field("users", DataType::Int64),
+        ]);
+        assert_eq!(choose(&schema, 4), Drawing::Line { x: "period_start".into(), y: "users".into() });
+        let rows = |names: [&str; 4]| {
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(StringArray::from(vec!["a", "a", "b", "b"])),
+                Arc::new(TimestampNanosecondArray::from(vec![0, 0, 1, 1])),
+                Arc::new(StringArray::from(names.to_vec())),
+                Arc::new(Int64Array::from(vec![1, 2, 3, 4])),
+            ];
+            RecordBatch::try_new(Arc::new(schema.clone()), columns).unwrap()
+        };
+        let series = |rows: RecordBatch| spec("", "", &schema, &[rows]).and_then(|spec| spec.series);
+        assert_eq!(series(rows(["de", "fr", "de", "fr"])), Some("breakdown".into()));
+        assert_eq!(series(rows(["all"; 4])), None);
     }
 
     fn rows(names: &[&str], values: &[f64], currencies: &[&str]) -> RecordBatch {

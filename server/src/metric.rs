@@ -274,7 +274,7 @@ fn breakdown_of(metric: &Metric, asked: Option<&str>) -> Result<String, String> 
 }
 
 /// The interval as the calendar's functions know it: weeks begin as the project says.
-fn word(interval: &str, config: &Config) -> String {
+pub fn word(interval: &str, config: &Config) -> String {
     if interval == "week" { format!("week_{}", config.week_start) } else { interval.to_string() }
 }
 

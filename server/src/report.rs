@@ -55,14 +55,16 @@ pub struct Answer {
     pub result: QueryResult,
     /// The same query over the time just before, for headline figures only.
     pub previous: Option<QueryResult>,
-    /// The same query over each day of the time, for the small lines of headline figures.
+    /// The same query over pieces of the time, such as its days, for the small lines of headline figures.
     pub trend: Vec<QueryResult>,
 }
 
-/// Days that a small line has at most; a longer time is cut into so many pieces.
+/// Points that a small line has at most: days, of a longer time its last full weeks, else pieces of it.
 const TREND_MAX: i64 = 31;
 /// Pieces that are computed at a time.
 const TREND_AT_ONCE: usize = 4;
+/// Sections that are computed at a time.
+const SECTIONS_AT_ONCE: usize = 2;
 
 /// The names of the reports in a folder, sorted.
 pub fn list(dir: &Path) -> Result<Vec<String>> {
@@ -110,23 +112,43 @@ pub async fn run(
 ) -> Result<Answers> {
     let files = sections(&config.sql.reports, name)?;
     make_current(tables, config, &files, range, now).await?;
-    let mut answers = Vec::new();
+    let mut sections = Vec::new();
     let mut complete_through = Some(EventTime::MAX);
-    for file in files {
-        let result = query(tables, config, &file, range, zone).await?;
-        let rows = result.batches.iter().map(RecordBatch::num_rows).sum();
-        let (mut previous, mut trend) = (None, Vec::new());
-        if is_headline(&file, &result.schema, rows) {
-            previous = Some(query(tables, config, &file, range.previous(), zone).await?);
-            let pieces = stream::iter(pieces(range)).map(|piece| query(tables, config, &file, piece, zone));
-            trend = pieces.buffered(TREND_AT_ONCE).try_collect().await?;
-        }
-        let complete = complete::through(tables, config, &file, now).await?;
+    let answers = files.into_iter().map(|file| answer(tables, config, file, (range, zone), now));
+    let mut answers = stream::iter(answers.collect::<Vec<_>>()).buffered(SECTIONS_AT_ONCE);
+    while let Some((answer, complete)) = answers.try_next().await? {
         complete_through = complete_through.zip(complete).map(|(a, b)| a.min(b));
-        answers.push(Answer { file, result, previous, trend });
+        sections.push(answer);
     }
     let complete_through = complete_through.filter(|time| *time != EventTime::MAX);
-    Ok(Answers { name: name.to_string(), range, zone, generated_at: now, complete_through, sections: answers })
+    Ok(Answers { name: name.to_string(), range, zone, generated_at: now, complete_through, sections })
+}
+
+/// The answer of a section, and how far it is complete.
+async fn answer(
+    tables: &Tables,
+    config: &Config,
+    file: SqlFile,
+    (range, zone): (Range, Tz),
+    now: EventTime,
+) -> Result<(Answer, Option<EventTime>)> {
+    let complete = complete::through(tables, config, &file, now).await?;
+    let result = query(tables, config, &file, range, zone).await?;
+    let rows = result.batches.iter().map(RecordBatch::num_rows).sum();
+    let (mut previous, mut trend) = (None, Vec::new());
+    if is_headline(&file, &result.schema, rows) {
+        previous = Some(query(tables, config, &file, range.previous(), zone).await?);
+        let pieces = pieces(over(range, now)).into_iter().map(|piece| query(tables, config, &file, piece, zone));
+        trend = stream::iter(pieces.collect::<Vec<_>>()).buffered(TREND_AT_ONCE).try_collect().await?;
+    }
+    Ok((Answer { file, result, previous, trend }, complete))
+}
+
+/// The time without the days at its end that are not over: a line would fall to nothing with them.
+fn over(range: Range, now: EventTime) -> Range {
+    let open = range.to.saturating_sub(now).max(0);
+    let days = open.div_euclid(DAY) + i64::from(open.rem_euclid(DAY) > 0);
+    Range { to: range.to.saturating_sub(days.saturating_mul(DAY)).max(range.from), ..range }
 }
 
 /// Whether the answer is figures: one row of numbers, or one per currency where the file's name says so.
@@ -168,15 +190,18 @@ async fn make_current(tables: &Tables, config: &Config, files: &[SqlFile], range
     schedule::make_current(tables, &config.sql.rollups, &queries, through_day).await
 }
 
-/// The time cut into days, or into fewer pieces where it is long; nothing where there would be no line.
+/// The time cut into days, or into fewer pieces where it is long; nothing where there would be no line. Each piece is a query, so that
+/// a quarter has twelve weeks and not ninety days; and weeks have each weekday once.
 fn pieces(range: Range) -> Vec<Range> {
     let length = range.to.saturating_sub(range.from);
-    let count = (length / DAY).min(TREND_MAX);
-    if count < 2 {
-        return Vec::new();
-    }
-    let at = |i: i64| range.from.saturating_add(length / count * i);
-    (0..count).map(|i| Range { from: at(i), to: if i + 1 == count { range.to } else { at(i + 1) } }).collect()
+    let (count, step) = match length {
+        length if length < 2 * DAY => return Vec::new(),
+        length if length <= TREND_MAX * DAY + DAY / 2 => (length / DAY, length / (length / DAY)),
+        length if length < (TREND_MAX + 1) * 7 * DAY => (length / (7 * DAY), 7 * DAY),
+        length => (TREND_MAX, length / TREND_MAX),
+    };
+    let at = |back: i64| range.to.saturating_sub(step * back);
+    (0..count).map(|i| Range { from: at(count - i), to: at(count - i - 1) }).collect()
 }
 
 /// A section has the time, the zone, and as `$interval` the month in a report of at least four weeks, else the day.
@@ -282,5 +307,20 @@ mod tests {
             "{error}"
         );
         assert_eq!(sections(&dir, "weekly").unwrap()[0].name, "10_headline");
+    }
+
+    #[test]
+    fn a_small_line_has_days_or_weeks_that_are_over() {
+        let days = |count: i64| Range { from: 0, to: count * DAY };
+        let cut = |range: Range| pieces(range).iter().map(|p| (p.from / DAY, p.to / DAY)).collect::<Vec<_>>();
+        assert_eq!(cut(days(1)), [], "one day is no line");
+        assert_eq!(cut(days(3)), [(0, 1), (1, 2), (2, 3)]);
+        assert_eq!(cut(days(31)).len(), 31);
+        let weeks = cut(days(90));
+        assert_eq!((weeks.len(), weeks[0], weeks[11]), (12, (6, 13), (83, 90)), "its last full weeks");
+        assert_eq!(cut(days(365)).len(), 31);
+        assert_eq!(over(days(3), 5 * DAY).to, 3 * DAY);
+        assert_eq!(over(days(3), 2 * DAY + 1).to, 2 * DAY, "the day in progress is left out");
+        assert_eq!(over(days(3), -DAY).to, 0);
     }
 }

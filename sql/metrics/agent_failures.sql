@@ -18,7 +18,7 @@ FROM (
   FROM (
     SELECT agent, status, error_class, executions
     FROM agent_totals
-    WHERE $model IS NULL AND cut = 'agent'
+    WHERE $model IS NULL AND cut IN ('day agent', 'agent')
     UNION ALL
     SELECT agent, status, error_class, executions
     FROM agent_usage_15m

@@ -23,7 +23,7 @@ FROM (
     CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd,
     sketch_percentile(sketch_merge(duration_sketch), 0.95) AS duration_p95_ms
   FROM agent_totals
-  WHERE cut = 'agent'
+  WHERE cut IN ('day agent', 'agent')
   GROUP BY 1
 ) AS usage
 LEFT JOIN (

@@ -9,6 +9,7 @@ SELECT
   period_label(period_start, $interval, $tz) AS period,
   period_start,
   breakdown,
+  tokens_input + tokens_output AS tokens,
   tokens_input,
   tokens_output,
   tokens_cache_read,

@@ -15,9 +15,8 @@ SELECT date_trunc('hour', event_time) AS hour, percentile_disc(latency_ms, 0.95)
 FROM raw_api_events
 WHERE event_time >= $from
   AND event_time < $to
-  AND (
-    day = CAST($from AS DATE) AND date_trunc('hour', $from) < $from AND event_time < date_trunc('hour', $from) + INTERVAL '1 hour'
-    OR day = CAST($to AS DATE) AND date_trunc('hour', $to) < $to AND event_time >= date_trunc('hour', $to)
-  )
+  AND (day = CAST($from AS DATE) AND date_trunc('hour', $from) < $from OR day = CAST($to AS DATE) AND date_trunc('hour', $to) < $to)
+  AND (date_trunc('hour', $from) < $from AND event_time < date_trunc('hour', $from) + INTERVAL '1 hour'
+    OR event_time >= date_trunc('hour', $to))
 GROUP BY 1
 ORDER BY hour

@@ -11,22 +11,29 @@ SELECT
   users,
   least(period_end(period_start, 'day', $tz), $to) <= $complete_through AS complete
 FROM (
-  SELECT
-    period_start(at, 'day', $tz) AS period_start,
-    CASE $breakdown
-      WHEN 'tier' THEN coalesce(tier, 'unknown')
-      WHEN 'country' THEN coalesce(country, 'unknown')
-      WHEN 'editor' THEN coalesce(editor, 'unknown')
-      ELSE 'all'
-    END AS breakdown,
-    count(DISTINCT person) AS users
-  FROM activity
-  WHERE day >= CAST($from AS DATE)
-    AND day <= CAST($to AS DATE)
-    AND at >= $from
-    AND at < $to
-    AND ($tier IS NULL OR tier = $tier)
-    AND ($country IS NULL OR country = $country)
-  GROUP BY 1, 2
+  SELECT arrow_cast(period, 'Timestamp(Nanosecond, None)') AS period_start, breakdown, count(*) AS users
+  FROM (
+    SELECT unnest(periods) AS period, breakdown
+    FROM (
+      SELECT
+        person,
+        sorted_set(CAST(period_start(at, 'day', $tz) AS BIGINT)) AS periods,
+        CASE $breakdown
+          WHEN 'tier' THEN coalesce(tier, 'unknown')
+          WHEN 'country' THEN coalesce(country, 'unknown')
+          WHEN 'editor' THEN coalesce(editor, 'unknown')
+          ELSE 'all'
+        END AS breakdown
+      FROM activity_days
+      WHERE day >= CAST($from AS DATE)
+        AND day <= CAST($to AS DATE)
+        AND at >= $from
+        AND at < $to
+        AND ($tier IS NULL OR tier = $tier)
+        AND ($country IS NULL OR country = $country)
+      GROUP BY person, breakdown
+    ) AS people
+  ) AS each
+  GROUP BY period, breakdown
 ) AS periods
 ORDER BY period_start, breakdown

@@ -31,9 +31,18 @@ FROM (
     SELECT
       f.feature,
       text_set_count(f.people) - coalesce(text_set_count(text_set_common(f.people, e.people)), 0) AS users,
-      f.uses
+      f.uses - coalesce(x.uses, 0) AS uses
     FROM (SELECT feature, text_set_merge(people) AS people, sum(uses) AS uses FROM feature_people GROUP BY feature) AS f
     CROSS JOIN (SELECT text_set(person) AS people FROM excluded_people) AS e
+    LEFT JOIN (
+      SELECT feature, sum(uses) AS uses
+      FROM feature_days
+      WHERE day >= CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE)
+        AND day < CAST($to AS DATE)
+        AND ($tier IS NULL OR tier = $tier)
+        AND user_id IN (SELECT person FROM excluded_people)
+      GROUP BY feature
+    ) AS x ON x.feature = f.feature
   ) AS used
 ) AS s
 LEFT JOIN adopted ON adopted.feature = s.feature

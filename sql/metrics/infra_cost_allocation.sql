@@ -4,7 +4,7 @@
 -- paid for idle resources as a row of its own.
 -- Grain: one row per agent, and `idle`. Units: US dollars, executions; unit cost is per execution.
 -- Lateness: none is lost: it reads every event.
--- Source: raw_cost_events, sql/rollups/agent_usage_cube.sql; the method is OpenCost's.
+-- Source: raw_cost_events, sql/views/agent_totals.sql; the method is OpenCost's.
 WITH costs AS (
   SELECT
     owner,
@@ -16,15 +16,8 @@ WITH costs AS (
 ),
 usage AS (
   SELECT agent AS owner, sum(executions) AS executions
-  FROM agent_usage_cube
-  WHERE day >= CAST($from AS DATE)
-    AND day <= CAST($to AS DATE)
-    AND (
-      cut = 'day agent' AND CAST(day AS TIMESTAMP) >= $from AND CAST(day AS TIMESTAMP) + INTERVAL '1 day' <= $to
-      OR cut = 'agent' AND at >= $from AND at < $to
-        AND (CAST(day AS TIMESTAMP) < $from OR CAST(day AS TIMESTAMP) + INTERVAL '1 day' > $to)
-    )
-    AND agent IS NOT NULL
+  FROM agent_totals
+  WHERE cut IN ('day agent', 'agent') AND agent IS NOT NULL
   GROUP BY agent
 ),
 shares AS (

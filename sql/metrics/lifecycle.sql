@@ -5,14 +5,14 @@
 -- New, returning and resurrecting together are the active users.
 -- Grain: one row per period. Units: users.
 -- Lateness: the day in progress is recomputed at each recheck, a closed one when late events changed it.
--- Source: sql/views/activity.sql, sql/views/first_seen.sql; the definition is PostHog's lifecycle.
+-- Source: sql/views/activity_days.sql, sql/views/first_seen.sql; the definition is PostHog's lifecycle.
 WITH people AS (
   SELECT
     p.periods,
     CAST(period_start(f.first_at, $interval, $tz) AS BIGINT) AS first_period
   FROM (
     SELECT person, sorted_set(CAST(period_start(at, $interval, $tz) AS BIGINT)) AS periods
-    FROM activity
+    FROM activity_days
     WHERE day >= CAST(period_start(period_start($from, $interval, $tz) - INTERVAL '1 second', $interval, $tz) AS DATE)
       AND day <= CAST($to AS DATE)
       AND at >= period_start(period_start($from, $interval, $tz) - INTERVAL '1 second', $interval, $tz)

@@ -7,7 +7,7 @@
 SELECT days_active, count(*) AS users
 FROM (
   SELECT person, count(DISTINCT local_day(at, $tz)) AS days_active
-  FROM activity
+  FROM activity_days
   WHERE day >= CAST($from AS DATE)
     AND day <= CAST($to AS DATE)
     AND at >= $from

@@ -11,7 +11,7 @@ FROM (
     SELECT person, country, max(country) OVER (PARTITION BY person) AS known
     FROM (
       SELECT DISTINCT person, country
-      FROM activity
+      FROM activity_days
       WHERE day >= CAST($from AS DATE)
         AND day <= CAST($to AS DATE)
         AND at >= $from
@@ -24,7 +24,7 @@ FROM (
 ) AS countries
 CROSS JOIN (
   SELECT count(DISTINCT person) AS people
-  FROM activity
+  FROM activity_days
   WHERE day >= CAST($from AS DATE)
     AND day <= CAST($to AS DATE)
     AND at >= $from

@@ -15,7 +15,7 @@ WHERE cut = CASE
   END
   AND at >= $from
   AND at < $to
-  AND ($interval <> 'all' OR CAST(day AS TIMESTAMP) < $from OR CAST(day AS TIMESTAMP) + INTERVAL '1 day' > $to)
+  AND ($interval <> 'all' OR day < CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE) OR day >= CAST($to AS DATE))
 UNION ALL
 SELECT
   at, agent, model, tier, status, error_class, executions, tokens_input, tokens_output, tokens_cache_read, tokens_cache_write,
@@ -28,8 +28,8 @@ WHERE cut = 'day ' || CASE
     WHEN $agent IS NULL AND $model IS NULL AND $breakdown = 'tier' THEN 'tier'
   END
   AND $interval = 'all'
-  AND CAST(day AS TIMESTAMP) >= $from
-  AND CAST(day AS TIMESTAMP) + INTERVAL '1 day' <= $to
+  AND day >= CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE)
+  AND day < CAST($to AS DATE)
 UNION ALL
 SELECT
   at, agent, model, tier, status, error_class, executions, tokens_input, tokens_output, tokens_cache_read, tokens_cache_write,

@@ -12,7 +12,7 @@ WHERE cut = CASE
   END
   AND at >= $from
   AND at < $to
-  AND ($interval <> 'all' OR CAST(day AS TIMESTAMP) < $from OR CAST(day AS TIMESTAMP) + INTERVAL '1 day' > $to)
+  AND ($interval <> 'all' OR day < CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE) OR day >= CAST($to AS DATE))
 UNION ALL
 SELECT at, service, route, method, status_class, requests, errors, client_errors, latency_max_ms, latency_sketch, day
 FROM api_usage_cube
@@ -22,8 +22,8 @@ WHERE cut = 'day ' || CASE
     WHEN $route IS NULL AND $breakdown IN ('', 'service') THEN 'service'
   END
   AND $interval = 'all'
-  AND CAST(day AS TIMESTAMP) >= $from
-  AND CAST(day AS TIMESTAMP) + INTERVAL '1 day' <= $to
+  AND day >= CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE)
+  AND day < CAST($to AS DATE)
 UNION ALL
 SELECT at, service, route, method, status_class, requests, errors, client_errors, latency_max_ms, latency_sketch, day
 FROM api_usage_15m

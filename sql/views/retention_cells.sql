@@ -13,7 +13,7 @@ returns AS (
     FROM (
       SELECT c.cohort, sorted_set(periods_between(c.cohort, a.at, $interval, $tz)) AS ns
       FROM cohorts AS c
-      JOIN activity AS a ON a.person = c.person
+      JOIN activity_days AS a ON a.person = c.person
       WHERE a.day >= CAST($from AS DATE) - INTERVAL '1 day'
       GROUP BY c.person, c.cohort
     ) AS people

@@ -3,6 +3,10 @@
 -- Grain: one row per session; one that went on for more than 24 hours is cut there, as often as needed: it is sessions of exactly
 -- 24 hours and one of what was left. Times are UTC. bounce: a session of a single event, which lasts 0 ms.
 -- Units: milliseconds. Source: pipelines/user_sessions.sql; the greatest length is that of PostHog's sessions.
+SELECT user_id, first_event, last_event, duration_ms, events = 1 AS bounce, day
+FROM user_sessions
+WHERE duration_ms <= 86400000 AND user_id NOT IN (SELECT person FROM excluded_people)
+UNION ALL
 SELECT
   user_id,
   first_event + arrow_cast(piece * 86400000000, 'Duration(Microsecond)') AS first_event,
@@ -15,5 +19,5 @@ FROM (
     user_id, first_event, last_event, duration_ms, events, day,
     unnest(generate_series(0, greatest((duration_ms - 1) / 86400000, 0))) AS piece
   FROM user_sessions
-  WHERE user_id NOT IN (SELECT person FROM excluded_people)
+  WHERE duration_ms > 86400000 AND user_id NOT IN (SELECT person FROM excluded_people)
 ) AS pieces

@@ -9,10 +9,12 @@ use super::svg::{Anchor, Canvas, Escaped, Px, fit, text_width};
 use super::{ChartSpec, PADDING_PX, Plot, Theme};
 use crate::{Error, Result};
 
-/// More bars than this are no longer told apart at the usual width.
+/// More names than this are no longer told apart at the usual width.
 const UPRIGHT_MAX: usize = 60;
 /// Stacks need no room beside each other.
 const STACKED_MAX: usize = 120;
+/// Times and numbers stand in their order, so that a bar needs no name of its own, only to be seen.
+const BAR_PX_MIN: usize = 2;
 /// A ranking longer than this belongs into a table.
 const LYING_MAX: usize = 30;
 /// Values are written on upright bars only while they fit between them.
@@ -81,6 +83,12 @@ pub(super) fn group(spec: &ChartSpec, data: &Data, max: usize) -> Result<Groups>
     Ok(groups)
 }
 
+/// How many upright bars there are at most. What is cut from a row of times is what a reader came for: its end.
+fn upright_max(spec: &ChartSpec, data: &Data, names_max: usize) -> usize {
+    let of_names = matches!(data.axis, Axis::Category(_));
+    if of_names { names_max } else { spec.width_px as usize / BAR_PX_MIN }
+}
+
 impl Groups {
     fn scale(&self, target: usize) -> NumberScale {
         let values = || self.values.iter().flatten().flatten().copied();
@@ -103,7 +111,7 @@ pub(super) fn draw_upright(spec: &ChartSpec, data: &Data, theme: Theme, note: Op
     if data.y_range().is_none() {
         return Ok(super::empty(spec, canvas));
     }
-    let groups = group(spec, data, UPRIGHT_MAX)?;
+    let groups = group(spec, data, upright_max(spec, data, UPRIGHT_MAX))?;
     let note = groups.note(note);
     let height = f64::from(spec.height_px);
     let y_scale = groups.scale(((height - top) / 45.0).clamp(2.0, 8.0) as usize);
@@ -132,7 +140,7 @@ pub(super) fn draw_stacked(spec: &ChartSpec, data: &Data, theme: Theme, note: Op
     if data.y_range().is_none() {
         return Ok(super::empty(spec, canvas));
     }
-    let groups = group(spec, data, STACKED_MAX)?;
+    let groups = group(spec, data, upright_max(spec, data, STACKED_MAX))?;
     let note = groups.note(note);
     let height = f64::from(spec.height_px);
     let sum = |values: &[Option<f64>], keep: fn(f64) -> f64| values.iter().flatten().map(|v| keep(*v)).sum::<f64>();

@@ -112,6 +112,19 @@ fn bars_begin_at_zero_and_are_as_long_as_their_values() {
 }
 
 #[test]
+fn a_half_year_of_days_is_drawn_to_its_end() {
+    let day: ArrayRef = Arc::new(Date32Array::from_iter_values(20_000..20_190));
+    let data = batch(vec![("day", day), ("n", floats(vec![Some(1.0); 190]))]);
+    for kind in [ChartKind::Bars, ChartKind::StackedBars] {
+        let mut spec = ChartSpec::new(kind, data.clone(), "day", "n");
+        spec.width_px = 560;
+        let svg = spec.to_svg(Theme::Print).unwrap();
+        assert!(!svg.contains("categories shown"), "{svg}");
+        assert_eq!(attribute(&svg, "rect", "height").len(), 190, "{kind:?}");
+    }
+}
+
+#[test]
 fn what_is_left_out_is_said() {
     let names: Vec<String> = (0..100).map(|i| format!("agent {i}")).collect();
     let names: ArrayRef = Arc::new(StringArray::from(names));

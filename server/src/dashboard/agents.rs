@@ -44,6 +44,13 @@ const TOKENS: Panel = Panel::new(
     "agent_events",
 );
 
+/// Of rollups, as what is beside it: `tokens_per_agent` goes through every minute to be live.
+pub const TOKENS_BY_AGENT: Panel =
+    Panel::new("Tokens per agent", "agent_tokens", Draw::Ranking("breakdown", "tokens"), "agent_events")
+        .always_by("agent")
+        .interval("all")
+        .link("/agents/");
+
 const INSTALLS: Panel = Panel::new("Installs", "installs", Draw::Bars("installs"), "marketplace_events");
 const RATINGS: Panel = Panel::new("Mean rating", "ratings", Draw::Line(&["rating_mean"]), "marketplace_events");
 
@@ -57,8 +64,7 @@ const SECTIONS: [Section; 4] = [
             Panel::new("Trending", "agent_trending", Draw::Ranking("agent", "score"), "marketplace_events")
                 .needs("An agent trends when at least ten different installers took it within a week.")
                 .link("/agents/"),
-            Panel::new("Tokens per agent", "tokens_per_agent", Draw::Ranking("agent", "tokens"), "agent_events")
-                .link("/agents/"),
+            TOKENS_BY_AGENT,
             INSTALLS,
             RATINGS,
         ],

@@ -51,6 +51,8 @@ impl Question {
 pub struct Answer {
     /// The rows.
     pub rows: RecordBatch,
+    /// The length of its periods, as the calendar calls it; `None` where it has none of choice.
+    pub interval: Option<String>,
     /// Up to when nothing more is expected.
     pub complete_through: Option<EventTime>,
     /// Whether there were more rows than the server's limit.
@@ -120,6 +122,7 @@ pub async fn ask(app: &App, metric: &str, question: &Question) -> Result<Option<
     }
     Ok(Some(Answer {
         rows,
+        interval: answered.interval.map(|interval| metric::word(&interval, &app.config)),
         complete_through: answered.complete_through,
         truncated: answered.result.truncated,
         error_bound: answered.metric.error_bound,

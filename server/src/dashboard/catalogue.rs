@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use maud::{Markup, PreEscaped, html};
+use millstream_report::{ChartSpec, Theme};
 
-use super::ask::{Question, ask};
+use super::ask::{Question, ask, on_clocks_of};
 use super::period::{Choice, Period};
 use super::shell::Page;
 use super::table::table;
+use crate::adapt::report_error;
 use crate::catalog::{self, SqlFile};
 use crate::chart;
 use crate::http::{App, Problem};
@@ -83,7 +86,7 @@ async fn drawn(app: &App, file: &SqlFile, period: &Period) -> Markup {
         Ok(None) => return html! {},
         Err(error) => return html! { p.alert role="alert" { (error.to_string()) } },
     };
-    let svg = chart::svg(&file.title, "", &rows.schema(), std::slice::from_ref(&rows)).ok().flatten();
+    let svg = svg(&file.title, &rows, period).ok().flatten();
     html! {
         @if rows.num_rows() == 0 { div.state { p { strong { "No rows in this period." } } } }
         @else {
@@ -91,4 +94,15 @@ async fn drawn(app: &App, file: &SqlFile, period: &Period) -> Markup {
             @match table(&file.title, &rows, ROWS_MAX) { Ok(table) => (table), Err(error) => p.alert { (error.to_string()) } }
         }
     }
+}
+
+/// Periods begin on the clocks of the page, as their labels in the table say.
+fn svg(title: &str, rows: &RecordBatch, period: &Period) -> millstream::Result<Option<String>> {
+    if rows.column_by_name("period_start").is_none() {
+        return chart::svg(title, "", &rows.schema(), std::slice::from_ref(rows));
+    }
+    let rows = on_clocks_of(rows, "period_start", period.zone, 0)?;
+    let spec = chart::spec(title, "", &rows.schema(), &[rows.clone()]);
+    let spec = spec.map(|spec| ChartSpec { clocks: period.zone.name().to_string(), ..spec });
+    spec.map(|spec| spec.to_svg(Theme::Page)).transpose().map_err(report_error)
 }

@@ -16,6 +16,7 @@ mod business;
 mod catalogue;
 mod export;
 mod figure;
+mod gaps;
 mod graph;
 mod live;
 mod overview;

@@ -11,6 +11,7 @@ use millstream::time::{WATERMARK_MAX, WATERMARK_MIN};
 use millstream_report::Better;
 use millstream_report::chart::full;
 
+use super::agents::TOKENS_BY_AGENT;
 use super::business::currencies;
 use super::figure::Figure;
 use super::panel::{Draw, Panel};
@@ -30,7 +31,8 @@ const FIGURES: [Figure; 8] = [
 ];
 
 const PANELS: [Panel; 6] = [
-    Panel::new("Daily active users", "dau", Draw::Line(&["users"]), "ide_events").interval("day"),
+    // As the figure asks it, so that one answer serves both.
+    Panel::new("Daily active users", "active_users", Draw::Line(&["users"]), "ide_events").interval("day"),
     Panel::new(
         "Agent executions",
         "agent_executions",
@@ -39,8 +41,7 @@ const PANELS: [Panel; 6] = [
     ),
     Panel::new("API latency, p95", "api_latency", Draw::Line(&["latency_p95_ms"]), "api_events"),
     Panel::new("API errors", "api_errors", Draw::Bars("error_rate"), "api_events"),
-    Panel::new("Tokens per agent", "tokens_per_agent", Draw::Ranking("agent", "tokens"), "agent_events")
-        .link("/agents/"),
+    TOKENS_BY_AGENT,
     Panel::new("Trending agents", "agent_trending", Draw::Ranking("agent", "score"), "marketplace_events")
         .needs("An agent trends when at least ten different installers took it within a week.")
         .link("/agents/"),

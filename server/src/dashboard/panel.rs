@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use maud::{Markup, PreEscaped, html};
-use millstream::time::show;
+use millstream::sql::calendar::Interval;
+use millstream::time::{EventTime, show};
 use millstream::{Error, Result};
 use millstream_report::{ChartKind, ChartSpec, Theme};
 
 use super::ask::{Answer, Question, ask, numbers, on_clocks_of, only, texts, time_column};
+use super::gaps::with_gaps;
 use super::period::Period;
-use super::shape::{added_up, for_people, labels, renamed};
+use super::shape::{added_up, for_people, labels, ranked, renamed};
 use super::table::{Format, heading, table};
 use crate::adapt::report_error;
 use crate::http::App;
@@ -229,13 +231,17 @@ impl Panel {
         if rows.num_rows() == 0 {
             return Ok(self.empty());
         }
-        let spec = self.spec(&rows, before, question, period, currency.as_deref())?;
+        if let Draw::Ranking("breakdown", value) = self.draw {
+            rows = ranked(&rows, value)?;
+        }
+        let spaced = self.spaced(&rows, answer, period)?;
+        let spec = self.spec(&spaced, before, question, period, currency.as_deref())?;
         let svg = spec.map(|spec| spec.to_svg(Theme::Page)).transpose().map_err(report_error)?;
         let drawn = svg.is_some();
         let percentiles = rows.schema().fields().iter().any(|f| f.name().contains("_p95") || f.name().contains("_p90"));
         let open = !all_complete(&rows)?;
-        let ranked = matches!(self.draw, Draw::Ranking(..)) && rows.num_rows() > RANKING_MAX;
-        let rows = for_people(&rows, period)?;
+        let cut = matches!(self.draw, Draw::Ranking(..)) && rows.num_rows() > RANKING_MAX;
+        let rows = for_people(&rows, period, question.by.as_deref())?;
         Ok(html! {
             @if let Some(svg) = svg { figure.chart tabindex="0" aria-label={ (self.title) ", chart; arrow keys read its values" } { (PreEscaped(svg)) } }
             @if drawn {
@@ -246,7 +252,7 @@ impl Panel {
             p.foot {
                 @if let Some(time) = answer.complete_through { span { "Complete through " time datetime=(show(time)) { (period.local(time).format("%-d %b %Y %H:%M")) } } }
                 @if open { span.tag { "last period still open" } }
-                @if ranked { span.tag { "first " (RANKING_MAX) " of " (rows.num_rows()) } }
+                @if cut { span.tag { "first " (RANKING_MAX) " of " (rows.num_rows()) } }
                 @match answer.error_bound {
                     Some(bound) => span.tag title="Percentiles come from sketches with this bound on the relative error" { "approximate, within " (bound * 100.0) " %" },
                     None if percentiles => span.tag title="Percentiles come from every value" { "exact" },
@@ -259,10 +265,23 @@ impl Panel {
         })
     }
 
+    /// The rows as bars over time need them: with the periods of which the metric says nothing.
+    fn spaced(&self, rows: &RecordBatch, answer: &Answer, period: &Period) -> Result<RecordBatch> {
+        let bars = matches!(self.draw, Draw::Bars(_) | Draw::Stacked(..) | Draw::StackedBy(..));
+        let schema = rows.schema();
+        let (true, Some(interval), Some(time)) = (bars, &answer.interval, time_column(&schema)) else {
+            return Ok(rows.clone());
+        };
+        let interval = Interval::parse(interval).map_err(Error::sql)?;
+        // What has not come yet is not nothing.
+        let until = answer.complete_through.unwrap_or(EventTime::MIN).min(period.range.to);
+        with_gaps(rows, time, interval, period.zone, until)
+    }
+
     fn rows_table(&self, rows: &RecordBatch) -> Result<Markup> {
         let Some(link) = self.link else { return table(self.title, rows, TABLE_ROWS_MAX) };
         let name = match self.draw {
-            Draw::Ranking(name, _) => name,
+            Draw::Ranking(name, _) if name != "breakdown" => name,
             _ => "agent",
         };
         super::table::linked(self.title, rows, TABLE_ROWS_MAX, (name, link))

@@ -136,7 +136,7 @@ fn row(run: &Kept) -> Markup {
             td {
                 @if let Some(error) = &run.error { span.worse title=(error) { "failed: " (error.chars().take(80).collect::<String>()) } }
                 @for file in &run.files {
-                    a href={ "/reports/" (run.report) "/runs/" (run.run) "/" (file.name) } title=(bytes(file.bytes as f64)) { (file.name.rsplit('.').next().unwrap_or("").to_uppercase()) } " "
+                    a href={ "/reports/" (run.report) "/runs/" (run.run) "/" (file.name) } title={ (file.name) ", " (bytes(file.bytes as f64)) } { (file_label(&file.name)) } " "
                 }
             }
             td {
@@ -150,6 +150,16 @@ fn row(run: &Kept) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// `PDF`, and of a section's rows what they are about: ten links that all say CSV tell nobody which to take.
+fn file_label(name: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((section, "csv")) => {
+            crate::chart::words(section.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_'))
+        }
+        _ => name.rsplit('.').next().unwrap_or(name).to_uppercase(),
     }
 }
 

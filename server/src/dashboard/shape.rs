@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::cast;
+use arrow::compute::{SortOptions, cast, sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use millstream::{Error, Result};
 
@@ -60,12 +60,28 @@ pub fn added_up(rows: &RecordBatch, time: &str, name: &str, value: &str) -> Resu
     Ok(RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))?)
 }
 
-/// The rows as a table shows them: times on the clocks of the page, and no column that says what the foot says.
-pub fn for_people(rows: &RecordBatch, period: &Period) -> Result<RecordBatch> {
+/// The rows with the greatest value first.
+pub fn ranked(rows: &RecordBatch, value: &str) -> Result<RecordBatch> {
+    let missing = || Error::sql(format!("there is no column `{value}` to draw"));
+    let values = rows.column_by_name(value).ok_or_else(missing)?;
+    let options = SortOptions { descending: true, nulls_first: false };
+    Ok(take_record_batch(rows, &sort_to_indices(values, Some(options), None)?)?)
+}
+
+/// The rows as a table shows them: times on the clocks of the page, what they are broken down by in its own name, and no column that
+/// says what the foot says, nor the time where all of it is one period.
+pub fn for_people(rows: &RecordBatch, period: &Period, by: Option<&str>) -> Result<RecordBatch> {
     let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
+    let periods = rows.column_by_name("period").map(texts).transpose()?;
+    let one_period = periods.is_some_and(|names| names.iter().all(|name| name.as_deref() == Some("all")));
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         let name = field.name().as_str();
-        if name == "complete" {
+        if name == "complete" || one_period && name.starts_with("period") {
+            continue;
+        }
+        if let (Some(by), "breakdown") = (by, name) {
+            fields.push(field.as_ref().clone().with_name(by));
+            columns.push(column.clone());
             continue;
         }
         if !matches!(field.data_type(), DataType::Timestamp(..)) || name.ends_with("_start") {

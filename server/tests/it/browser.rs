@@ -159,6 +159,7 @@ async fn every_panel_shows_a_platform_of_ninety_days() {
         ("/agents/agent-02", "agent"),
         ("/business", "business"),
         ("/system", "system"),
+        ("/catalogue/api_p95", "metric"),
     ] {
         let from = if page == "/business" { show_day(shape.first_day) } else { from.clone() };
         let url = format!("http://{}{page}?from={from}&to={to}", asked.server.http_address);

@@ -19,7 +19,7 @@ FROM (
     100.0 * sum(CASE WHEN status = 'ok' THEN executions ELSE 0 END)
       / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN executions ELSE 0 END), 0) AS success_percent
   FROM agent_totals
-  WHERE cut = 'all'
+  WHERE cut IN ('day all', 'all')
 ) AS runs
 CROSS JOIN (
   SELECT

@@ -20,7 +20,7 @@ FROM (
     sum(tokens_input + tokens_output) AS tokens,
     CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd
   FROM agent_totals
-  WHERE cut = 'agent'
+  WHERE cut IN ('day agent', 'agent')
   GROUP BY 1
 ) AS usage
 LEFT JOIN (

@@ -9,10 +9,8 @@ SELECT
 FROM (
   SELECT agent, agent_version, status, executions
   FROM agent_versions_daily
-  WHERE day >= CAST($from AS DATE)
-    AND day <= CAST($to AS DATE)
-    AND CAST(day AS TIMESTAMP) >= $from
-    AND CAST(day AS TIMESTAMP) + INTERVAL '1 day' <= $to
+  WHERE day >= CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE)
+    AND day < CAST($to AS DATE)
   UNION ALL
   SELECT agent, agent_version, status, count(status)
   FROM raw_agent_events

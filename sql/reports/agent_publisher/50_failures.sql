@@ -6,6 +6,6 @@ SELECT
   sum(executions) AS failures,
   count(DISTINCT agent) AS agents
 FROM agent_totals
-WHERE cut = 'agent' AND status IN ('error', 'timeout')
+WHERE cut IN ('day agent', 'agent') AND status IN ('error', 'timeout')
 GROUP BY 1
 ORDER BY failures DESC, error_class

@@ -8,7 +8,7 @@ FROM (
     SELECT person, country, max(country) OVER (PARTITION BY person) AS known
     FROM (
       SELECT DISTINCT person, country
-      FROM activity
+      FROM activity_days
       WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
     ) AS places
   ) AS people

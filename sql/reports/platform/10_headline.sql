@@ -31,5 +31,5 @@ FROM (
     sketch_percentile(sketch_merge(latency_sketch), 0.99) AS latency_p99_ms,
     100.0 * sum(errors) / nullif(sum(requests), 0) AS errors_percent
   FROM api_totals
-  WHERE cut = 'all'
+  WHERE cut IN ('day all', 'all')
 ) AS api

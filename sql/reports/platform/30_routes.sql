@@ -10,6 +10,6 @@ SELECT
   sum(errors) AS errors,
   sum(client_errors) AS client_errors
 FROM api_totals
-WHERE cut = 'route'
+WHERE cut IN ('day route', 'route')
 GROUP BY 1
 ORDER BY latency_p95_ms DESC NULLS LAST, route

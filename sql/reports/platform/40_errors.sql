@@ -7,7 +7,7 @@ SELECT
   sum(requests) AS requests,
   100.0 * sum(errors) / sum(requests) AS error_percent
 FROM api_totals
-WHERE cut = 'route'
+WHERE cut IN ('day route', 'route')
 GROUP BY 1
 HAVING sum(errors) > 0
 ORDER BY errors DESC, route

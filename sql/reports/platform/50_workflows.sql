@@ -8,10 +8,8 @@ SELECT
 FROM (
   SELECT name, events, users
   FROM workflow_usage_daily
-  WHERE day >= CAST($from AS DATE)
-    AND day <= CAST($to AS DATE)
-    AND CAST(day AS TIMESTAMP) >= $from
-    AND CAST(day AS TIMESTAMP) + INTERVAL '1 day' <= $to
+  WHERE day >= CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE)
+    AND day < CAST($to AS DATE)
   UNION ALL
   SELECT name, count(*), text_set(user_id)
   FROM raw_workflow_events

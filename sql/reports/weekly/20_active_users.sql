@@ -4,7 +4,7 @@
 SELECT d.day, d.users, coalesce(n.new_users, 0) AS new_users
 FROM (
   SELECT local_day(at, $tz) AS day, count(DISTINCT person) AS users
-  FROM activity
+  FROM activity_days
   WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND at >= $from AND at < $to
   GROUP BY 1
 ) AS d

@@ -10,6 +10,6 @@ SELECT
     / nullif(sum(CASE WHEN status IN ('ok', 'error', 'timeout') THEN executions ELSE 0 END), 0) AS success_percent,
   CAST(sum(CAST(cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS cost_usd
 FROM agent_totals
-WHERE cut = 'agent'
+WHERE cut IN ('day agent', 'agent')
 GROUP BY 1
 ORDER BY tokens DESC, agent

@@ -7,6 +7,6 @@ SELECT
   sum(requests) AS requests,
   sum(errors) AS errors
 FROM api_totals
-WHERE cut = 'route'
+WHERE cut IN ('day route', 'route')
 GROUP BY 1
 ORDER BY latency_p95_ms DESC NULLS LAST, route
