@@ -102,7 +102,7 @@ fn svg(title: &str, rows: &RecordBatch, period: &Period) -> millstream::Result<O
         return chart::svg(title, "", &rows.schema(), std::slice::from_ref(rows));
     }
     let rows = on_clocks_of(rows, "period_start", period.zone, 0)?;
-    let spec = chart::spec(title, "", &rows.schema(), &[rows.clone()]);
+    let spec = chart::spec(title, "", &rows.schema(), std::slice::from_ref(&rows));
     let spec = spec.map(|spec| ChartSpec { clocks: period.zone.name().to_string(), ..spec });
     spec.map(|spec| spec.to_svg(Theme::Page)).transpose().map_err(report_error)
 }
