@@ -1,7 +1,7 @@
 //! `UNION ALL`.
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::spec::{Place, Properties, Spec};
 use super::{Operator, Output};
@@ -44,7 +44,10 @@ impl Spec for Union {
 
 impl Operator for Union {
     fn on_batch(&mut self, _port: usize, rows: Rows, out: &mut Output) -> Result<()> {
-        let batch = RecordBatch::try_new(self.schema.clone(), rows.batch.columns().to_vec())?;
+        // A query that only counts reads no column.
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let columns = rows.batch.columns().to_vec();
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         out.batches.push(Rows { batch, ..rows });
         Ok(())
     }

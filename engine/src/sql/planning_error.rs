@@ -21,7 +21,7 @@ pub fn tell(e: &DataFusionError) -> (String, Option<String>) {
 }
 
 /// Beginnings of messages that say too little, our words for them, and the fix.
-const SAY_MORE: [(&str, &str, &str); 10] = [
+const SAY_MORE: [(&str, &str, &str); 13] = [
     (
         "Unnest should be rewritten to LogicalPlan::Unnest",
         "unnest is only allowed in a SELECT list",
@@ -61,6 +61,17 @@ const SAY_MORE: [(&str, &str, &str); 10] = [
         "Too many columns! The subquery should only return one column",
         "IN compares one value with a subquery of one column",
         "write (x, y) IN (SELECT b.x, b.y FROM b)",
+    ),
+    ("ANY in LIKE expression", "LIKE compares with one pattern", "write x LIKE 'a%' OR x LIKE 'b%'"),
+    (
+        "= ALL of a subquery",
+        "= ALL of a subquery is not supported in a pipeline",
+        "write x = (SELECT min(y) FROM s) AND x = (SELECT max(y) FROM s)",
+    ),
+    (
+        "!= ANY of a subquery",
+        "<> ANY of a subquery is not supported in a pipeline",
+        "write x <> (SELECT min(y) FROM s) OR x <> (SELECT max(y) FROM s)",
     ),
     (
         "Source table contains ",

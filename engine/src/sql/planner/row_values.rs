@@ -8,7 +8,10 @@
 //!
 //! The last holds where unknown is as good as false: in `WHERE`, under `AND` and `OR`. Elsewhere it is refused.
 
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident, Query, SetExpr, TableFactor, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, SetExpr,
+    TableFactor, UnaryOperator, Value,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -24,8 +27,8 @@ pub(super) fn in_condition(e: &mut Expr) -> Result<()> {
             in_condition(right)
         }
         Expr::InSubquery { expr, subquery, negated: false } => {
-            let Expr::Tuple(values) = expr.as_ref() else { return Ok(()) };
-            *e = exists(values, subquery)?;
+            let Some(values) = row(expr) else { return Ok(()) };
+            *e = exists(&values, subquery)?;
             Ok(())
         }
         _ => Ok(()),
@@ -35,20 +38,20 @@ pub(super) fn in_condition(e: &mut Expr) -> Result<()> {
 /// Rewrites what compares rows of values, else; refuses what means something else here.
 pub(super) fn in_value(e: &mut Expr) -> Result<()> {
     match e {
-        Expr::InSubquery { expr, .. } if matches!(expr.as_ref(), Expr::Tuple(_)) => Err(refusal(
+        Expr::InSubquery { expr, .. } if row(expr).is_some() => Err(refusal(
             "IN of a row of values and a subquery is a condition of WHERE, without NOT",
             "write EXISTS (SELECT 1 FROM b WHERE b.x = a.x AND b.y = a.y), or NOT EXISTS: there a null is equal to nothing",
         )),
         Expr::InList { expr, list, negated } => {
-            let Expr::Tuple(values) = expr.as_ref() else { return Ok(()) };
-            let rows = list.iter().map(|row| equal(values, row)).collect::<Result<Vec<_>>>()?;
+            let Some(values) = row(expr) else { return Ok(()) };
+            let rows = list.iter().map(|row| equal(&values, row)).collect::<Result<Vec<_>>>()?;
             let found = tree(rows, &BinaryOperator::Or);
             *e = if *negated { not(found) } else { found };
             Ok(())
         }
         Expr::BinaryOp { left, op: op @ (BinaryOperator::Eq | BinaryOperator::NotEq), right } => {
-            let (Expr::Tuple(values), Expr::Tuple(_)) = (left.as_ref(), right.as_ref()) else { return Ok(()) };
-            let same = equal(values, right)?;
+            let (Some(values), Some(_)) = (row(left), row(right)) else { return Ok(()) };
+            let same = equal(&values, right)?;
             *e = if *op == BinaryOperator::NotEq { not(same) } else { same };
             Ok(())
         }
@@ -75,15 +78,32 @@ fn exists(values: &[Expr], subquery: &Query) -> Result<Expr> {
     Ok(parsed)
 }
 
+/// The values of `(a, b)` and `ROW(a, b)`.
+fn row(e: &Expr) -> Option<Vec<Expr>> {
+    match e {
+        Expr::Nested(e) => row(e),
+        Expr::Tuple(values) => Some(values.clone()),
+        Expr::Function(Function { name, args: FunctionArguments::List(list), .. })
+            if name.to_string().eq_ignore_ascii_case("row") =>
+        {
+            let value = |argument: &FunctionArg| match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
+                _ => None,
+            };
+            list.args.iter().map(value).collect()
+        }
+        _ => None,
+    }
+}
+
 /// Whether a row equals these values.
-fn equal(values: &[Expr], row: &Expr) -> Result<Expr> {
-    match row {
-        Expr::Nested(row) => equal(values, row),
-        Expr::Tuple(row) if row.len() == values.len() => {
-            let pairs = values.iter().zip(row).map(|(a, b)| binary(a.clone(), BinaryOperator::Eq, b.clone()));
+fn equal(values: &[Expr], other: &Expr) -> Result<Expr> {
+    match row(other) {
+        Some(row) if row.len() == values.len() => {
+            let pairs = values.iter().cloned().zip(row).map(|(a, b)| binary(a, BinaryOperator::Eq, b));
             Ok(tree(pairs.collect(), &BinaryOperator::And))
         }
-        other => Err(refusal(
+        _ => Err(refusal(
             &format!("a row of {} values is compared with {other}", values.len()),
             "give each row as many values, such as (a, b) IN ((1, 2), (3, 4))",
         )),
