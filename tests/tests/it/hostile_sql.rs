@@ -232,11 +232,11 @@ fn heavy() -> Vec<String> {
     all
 }
 
-/// What a statement may not do: end the server, show the secret, or take longer than it may. Time is measured up to three
-/// times, for the machine may have been busy. Each of a face's `requests` has the query's time.
+/// What a statement may not do: end the server, show the secret, or take longer than it may. Each of a face's `requests` has
+/// the query's time. What it takes is the shortest of up to twenty times, for the others keep the machine busy.
 fn attempt(requests: u32, ask: impl Fn() -> Said) -> Result<(), String> {
     let mut fastest = Duration::MAX;
-    for _ in 0..3 {
+    for _ in 0..20 {
         let (shown, took) = ask()?;
         fastest = fastest.min(took);
         if shown.contains(SECRET) || shown.contains("root:x:0") {
