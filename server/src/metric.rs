@@ -73,7 +73,9 @@ impl Metric {
         let own = needed.iter().filter(|name| !GIVEN.contains(&name.as_str()));
         let parameters = own.map(|name| (name.clone(), !optional(name))).collect();
         let sketched = texts.iter().any(|text| text.mentions("sketch_percentile"));
-        let (intervals, breakdowns) = (intervals(&file.sql), breakdowns(&file.sql));
+        let intervals = intervals(&file.sql);
+        let breakdowns =
+            texts.iter().map(|text| breakdowns(&text.sql)).find(|known| !known.is_empty()).unwrap_or_default();
         Self { intervals, breakdowns, parameters, error_bound: sketched.then_some(RELATIVE_ERROR), needed, file }
     }
 }
@@ -84,7 +86,7 @@ fn intervals(sql: &str) -> Vec<String> {
     list.map_or_else(Vec::new, |(list, _)| quoted(list))
 }
 
-/// The names in the text's `CASE $breakdown WHEN '...' THEN ... END`.
+/// The names in a text's `CASE $breakdown WHEN '...' THEN ... END`.
 fn breakdowns(sql: &str) -> Vec<String> {
     let Some((_, rest)) = sql.split_once("CASE $breakdown") else { return Vec::new() };
     let (cases, _) = rest.split_once("AS breakdown").unwrap_or((rest, ""));

@@ -15,23 +15,9 @@ FROM (
   FROM (
     SELECT unnest(periods) AS period, breakdown
     FROM (
-      SELECT
-        person,
-        sorted_set(CAST(period_start(at, $interval, $tz) AS BIGINT)) AS periods,
-        CASE $breakdown
-          WHEN 'tier' THEN coalesce(tier, 'unknown')
-          WHEN 'country' THEN coalesce(country, 'unknown')
-          WHEN 'editor' THEN coalesce(editor, 'unknown')
-          ELSE 'all'
-        END AS breakdown
-      FROM activity_days
-      WHERE day >= CAST($from AS DATE)
-        AND day <= CAST($to AS DATE)
-        AND at >= $from
-        AND at < $to
-        AND ($tier IS NULL OR tier = $tier)
-        AND ($country IS NULL OR country = $country)
-        AND $interval IN ('day', 'week', 'month', 'quarter', 'year', 'all')
+      SELECT person, sorted_set(CAST(period_start(at, $interval, $tz) AS BIGINT)) AS periods, breakdown
+      FROM active_people
+      WHERE $interval IN ('day', 'week', 'month', 'quarter', 'year', 'all')
       GROUP BY person, breakdown
     ) AS people
   ) AS each

@@ -23,6 +23,8 @@ use datafusion::logical_expr::{
     Signature, Volatility,
 };
 
+use super::sketch::is_binary;
+
 /// `text_set` and `text_set_merge`.
 pub fn text_set_aggregates() -> [Arc<AggregateUDF>; 2] {
     [false, true].map(|merges| {
@@ -41,10 +43,6 @@ pub fn text_set_scalars() -> [Arc<ScalarUDF>; 2] {
 
 fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null)
-}
-
-fn is_binary(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::Null)
 }
 
 fn put(bytes: &mut Vec<u8>, mut number: usize) {

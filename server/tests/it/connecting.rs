@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use millstream::Engine;
 use millstream_server::keys::Role;
-use millstream_server::schedule;
 
 use crate::http::{Running, config_with};
+use crate::metrics::roll_up;
 
 /// A fenced block: its language, its text, and its line.
 struct Block {
@@ -36,14 +35,6 @@ fn blocks(page: &str) -> Vec<Block> {
     }
     assert!(!open, "a block without an end");
     blocks
-}
-
-/// What the server does every ten minutes.
-async fn recheck(engine: &Engine, rollups: &Path) {
-    for rollup in schedule::rollups(rollups).unwrap() {
-        let due: Vec<i32> = engine.rollup_days_due(&rollup, i32::MAX).await.unwrap().into_iter().collect();
-        engine.rollup_days(&rollup, &due).await.unwrap().into_iter().for_each(|run| drop(run.unwrap()));
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +73,8 @@ async fn every_command_of_the_page_does_what_the_page_says() {
         let at = format!("docs/connecting.md:{}", block.line);
         assert!(output.status.success(), "{at}: {out}{err}");
         running.server.engine.flush().await.unwrap();
-        recheck(&running.server.engine, &rollups).await;
+        // As the server does every ten minutes.
+        roll_up(&running.server.engine, &rollups).await;
         let expected = blocks.get(number + 1).filter(|next| next.language == "text").map_or("", |next| &next.text);
         assert_eq!(out.replace("\r\n", "\n").trim_end(), expected.trim_end(), "{at}: {err}");
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use millstream::Engine;
 use millstream::time::{DAY, ManualClock};
 use millstream_server::config::Config;
 use millstream_server::generate::send::{Target, send};
@@ -37,15 +38,19 @@ pub fn config(dir: &Path) -> Config {
     config
 }
 
+/// Runs the rollups of a folder on all days that are due.
+pub async fn roll_up(engine: &Engine, rollups: &Path) {
+    for rollup in schedule::rollups(rollups).unwrap() {
+        let due: Vec<i32> = engine.rollup_days_due(&rollup, i32::MAX).await.unwrap().into_iter().collect();
+        engine.rollup_days(&rollup, &due).await.unwrap().into_iter().for_each(|run| drop(run.unwrap()));
+    }
+}
+
 impl Asked {
     /// Everything sent and rolled up.
     pub async fn start(dir: &Path, shape: Shape) -> Self {
         let asked = Self::start_without_rollups(dir, shape).await;
-        for rollup in schedule::rollups(&asked.rollups).unwrap() {
-            let due = asked.server.engine.rollup_days_due(&rollup, i32::MAX).await.unwrap();
-            let runs = asked.server.engine.rollup_days(&rollup, &due.into_iter().collect::<Vec<_>>()).await.unwrap();
-            runs.into_iter().for_each(|run| drop(run.unwrap()));
-        }
+        roll_up(&asked.server.engine, &asked.rollups).await;
         asked
     }
 

@@ -15,25 +15,27 @@ pub type Said = Result<(String, Duration), String>;
 /// A door: takes the statement to the server.
 pub type Face = fn(&Faces, &str) -> Said;
 
-/// Add a face here, and all statements go through it. Those of one lane are asked one after the other.
-pub const LANES: [&[(&str, Face)]; 4] = [
-    &[("POST /api/v1/sql", http_sql), ("POST /sql", page)],
+/// Add a face here, with the requests that a statement is to it, and all statements go through it. Those of one lane are asked
+/// one after the other. Flight SQL asks for the columns first and for the rows then; so does PostgreSQL's protocol of a prepared
+/// statement.
+pub const LANES: [&[(&str, u32, Face)]; 4] = [
+    &[("POST /api/v1/sql", 1, http_sql), ("POST /sql", 1, page)],
     &[
-        ("PostgreSQL, simple", |faces, sql| faces.client(0, "postgres_simple", sql)),
-        ("PostgreSQL, prepared", |faces, sql| faces.client(0, "postgres_prepared", sql)),
-        ("PostgreSQL, a parameter", |faces, sql| faces.client(0, "postgres_parameter", sql)),
+        ("PostgreSQL, simple", 1, |faces, sql| faces.client(0, "postgres_simple", sql)),
+        ("PostgreSQL, prepared", 2, |faces, sql| faces.client(0, "postgres_prepared", sql)),
+        ("PostgreSQL, a parameter", 1, |faces, sql| faces.client(0, "postgres_parameter", sql)),
     ],
     &[
-        ("Flight SQL", |faces, sql| faces.client(1, "flight", sql)),
-        ("Flight SQL, a parameter", |faces, sql| faces.client(1, "flight_parameter", sql)),
+        ("Flight SQL", 2, |faces, sql| faces.client(1, "flight", sql)),
+        ("Flight SQL, a parameter", 2, |faces, sql| faces.client(1, "flight_parameter", sql)),
     ],
     &[
-        ("a metric's filter", metric),
-        ("a parameter", parameter),
-        ("ingest, a value", value),
-        ("ingest, a column", column),
-        ("ingest, a table and a producer", table),
-        ("OTLP logs", otlp),
+        ("a metric's filter", 1, metric),
+        ("a parameter", 1, parameter),
+        ("ingest, a value", 1, value),
+        ("ingest, a column", 1, column),
+        ("ingest, a table and a producer", 1, table),
+        ("OTLP logs", 1, otlp),
     ],
 ];
 

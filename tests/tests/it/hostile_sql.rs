@@ -280,13 +280,8 @@ fn statements(dir: &Path, port: u16) -> Vec<String> {
     all
 }
 
-/// Flight SQL asks for the columns first and for the rows then; so does PostgreSQL's protocol of a prepared statement.
-fn requests(face: &str) -> u32 {
-    if face.starts_with("Flight SQL") || face.ends_with("prepared") { 2 } else { 1 }
-}
-
 /// All statements through some faces, one after the other; what went wrong.
-fn go(lane: &[(&str, Face)], all: &[String], faces: &Faces, before: u64, peak: &AtomicU64) -> Vec<String> {
+fn go(lane: &[(&str, u32, Face)], all: &[String], faces: &Faces, before: u64, peak: &AtomicU64) -> Vec<String> {
     let mut wrong = Vec::new();
     // `make test` takes each statement to one face of each lane, in turn; `make test-all` to all of them.
     let every = std::env::var_os("MILLSTREAM_SEEDS").is_some();
@@ -294,8 +289,8 @@ fn go(lane: &[(&str, Face)], all: &[String], faces: &Faces, before: u64, peak: &
         let faces = lane.iter().enumerate().filter(move |(at, _)| every || n % lane.len() == *at);
         faces.map(move |(_, face)| (sql, face))
     };
-    for (sql, (name, face)) in all.iter().enumerate().flat_map(asked) {
-        let mut outcome = attempt(requests(name), || face(faces, sql));
+    for (sql, (name, requests, face)) in all.iter().enumerate().flat_map(asked) {
+        let mut outcome = attempt(*requests, || face(faces, sql));
         let now = memory_peak(&faces.server);
         let most = peak.fetch_max(now, Ordering::Relaxed).max(before + MEMORY_MARGIN * MEMORY_BYTES);
         if now > most {
