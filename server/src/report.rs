@@ -2,21 +2,24 @@
 //!
 //! A section's heading is the first line of its header comment, its definition the rest; its chart is chosen by the shape
 //! of the answer. One row of numbers becomes the headline figures, each compared with the time just before; in a file named
-//! `..._headline` also one row of numbers per currency.
+//! `..._headline` also one row of numbers per currency. A section that names `$step` tells its figures for each piece of the time
+//! of that length, with the piece's start in the column `piece`: all that a line needs is one query, and not one for each day.
 
 mod document;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use arrow::datatypes::Schema;
+use arrow::array::AsArray;
+use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Schema, TimeUnit, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt, TryStreamExt, stream};
 use millstream::time::{DAY, EventTime, day_of};
-use millstream::{Error, QueryResult, Result};
+use millstream::{Error, QueryResult, Result, SqlError};
 use millstream_report::{CsvOptions, CsvWriter};
 
 use crate::adapt::report_error;
@@ -61,6 +64,9 @@ pub struct Answer {
 
 /// Points that a small line has at most: days, of a longer time its last full weeks, else pieces of it.
 const TREND_MAX: i64 = 31;
+/// Where a section that names `$step` tells the start of a piece, and how.
+const PIECE: &str = "piece";
+const PIECE_FIX: &str = "select date_bin($step, at, $from) AS piece, or take it from report_pieces";
 /// Pieces that are computed at a time.
 const TREND_AT_ONCE: usize = 4;
 /// Sections that are computed at a time.
@@ -133,15 +139,55 @@ async fn answer(
     now: EventTime,
 ) -> Result<(Answer, Option<EventTime>)> {
     let complete = complete::through(tables, config, &file, now).await?;
+    let line = pieces(over(range, now));
+    if in_pieces(&file) {
+        let both = [range, range.previous()];
+        let (both, trend) =
+            tokio::try_join!(each(tables, config, &file, &both, zone), each(tables, config, &file, &line, zone))?;
+        let mut both = both.into_iter();
+        let result = both.next().ok_or_else(|| Error::Bug("a piece without an answer".into()))?;
+        return Ok((Answer { file, result, previous: both.next(), trend }, complete));
+    }
     let result = query(tables, config, &file, range, zone).await?;
     let rows = result.batches.iter().map(RecordBatch::num_rows).sum();
     let (mut previous, mut trend) = (None, Vec::new());
     if is_headline(&file, &result.schema, rows) {
         previous = Some(query(tables, config, &file, range.previous(), zone).await?);
-        let pieces = pieces(over(range, now)).into_iter().map(|piece| query(tables, config, &file, piece, zone));
+        let pieces = line.into_iter().map(|piece| query(tables, config, &file, piece, zone));
         trend = stream::iter(pieces.collect::<Vec<_>>()).buffered(TREND_AT_ONCE).try_collect().await?;
     }
     Ok((Answer { file, result, previous, trend }, complete))
+}
+
+/// Whether the section tells its figures for each piece of the time.
+fn in_pieces(file: &SqlFile) -> bool {
+    file.parameters().contains("step")
+}
+
+/// The answers of such a section about pieces of one length that follow each other, in the order of `pieces`: one query.
+async fn each(
+    tables: &Tables,
+    config: &Config,
+    file: &SqlFile,
+    pieces: &[Range],
+    zone: Tz,
+) -> Result<Vec<QueryResult>> {
+    let ends = pieces.iter().map(|piece| piece.from).min().zip(pieces.iter().map(|piece| piece.to).max());
+    let Some(((from, to), first)) = ends.zip(pieces.first()) else { return Ok(Vec::new()) };
+    let step = first.to.saturating_sub(first.from);
+    let answer = asked(tables, config, file, (Range { from, to }, step), zone).await?;
+    let mut rows = concat_batches(&answer.schema, &answer.batches)?;
+    let Some((place, _)) = answer.schema.column_with_name(PIECE) else {
+        let message = format!("{} names $step and has no column `{PIECE}`", file.path.display());
+        return Err(SqlError { message, fix: Some(PIECE_FIX.into()), ..SqlError::default() }.into());
+    };
+    let starts = cast(&rows.remove_column(place), &DataType::Timestamp(TimeUnit::Nanosecond, None))?;
+    let starts = starts.as_primitive::<TimestampNanosecondType>();
+    let of_piece = |piece: &Range| -> Result<QueryResult> {
+        let rows = filter_record_batch(&rows, &starts.iter().map(|start| Some(start == Some(piece.from))).collect())?;
+        Ok(QueryResult { schema: rows.schema(), batches: vec![rows], truncated: answer.truncated })
+    };
+    pieces.iter().map(of_piece).collect()
 }
 
 /// The time without the days at its end that are not over: a line would fall to nothing with them.
@@ -179,6 +225,10 @@ pub async fn section(
         )));
     };
     make_current(tables, config, std::slice::from_ref(file), range, now).await?;
+    if in_pieces(file) {
+        let answer = each(tables, config, file, &[range], zone).await?.pop();
+        return answer.ok_or_else(|| Error::Bug("a piece without an answer".into()));
+    }
     query(tables, config, file, range, zone).await
 }
 
@@ -190,8 +240,8 @@ async fn make_current(tables: &Tables, config: &Config, files: &[SqlFile], range
     schedule::make_current(tables, &config.sql.rollups, &queries, through_day).await
 }
 
-/// The time cut into days, or into fewer pieces where it is long; nothing where there would be no line. Each piece is a query, so that
-/// a quarter has twelve weeks and not ninety days; and weeks have each weekday once.
+/// The time cut into days, or into fewer pieces where it is long; nothing where there would be no line. A quarter has twelve weeks and
+/// not ninety days: a line so small shows no more, and weeks have each weekday once.
 fn pieces(range: Range) -> Vec<Range> {
     let length = range.to.saturating_sub(range.from);
     let (count, step) = match length {
@@ -204,10 +254,22 @@ fn pieces(range: Range) -> Vec<Range> {
     (0..count).map(|i| Range { from: at(count - i), to: at(count - i - 1) }).collect()
 }
 
-/// A section has the time, the zone, and as `$interval` the month in a report of at least four weeks, else the day.
 async fn query(tables: &Tables, config: &Config, file: &SqlFile, range: Range, zone: Tz) -> Result<QueryResult> {
+    asked(tables, config, file, (range, range.to.saturating_sub(range.from)), zone).await
+}
+
+/// A section has the time, the length of its pieces, the zone, and as `$interval` the month in a report of at least four weeks, else the
+/// day.
+async fn asked(
+    tables: &Tables,
+    config: &Config,
+    file: &SqlFile,
+    (range, step): (Range, EventTime),
+    zone: Tz,
+) -> Result<QueryResult> {
     let mut parameters = range.parameters();
-    let long = range.to.saturating_sub(range.from) >= 27 * DAY;
+    parameters.insert("step".into(), ScalarValue::DurationNanosecond(Some(step)));
+    let long = step >= 27 * DAY;
     let text = |text: &str| ScalarValue::Utf8(Some(text.to_string()));
     parameters.insert("tz".into(), text(zone.name()));
     parameters.insert("interval".into(), text(if long { "month" } else { "day" }));

@@ -112,10 +112,11 @@ fn literal(name: &str, value: &ScalarValue) -> Result<Expr> {
         | S::TimestampMillisecond(Some(_), _)
         | S::TimestampMicrosecond(Some(_), _)
         | S::TimestampNanosecond(Some(_), _) => timestamp(name, value)?,
+        S::DurationNanosecond(Some(ns)) => interval(*ns),
         other => {
             return Err(SqlError {
                 message: format!("parameter {name} has type {}, which has no literal", other.data_type()),
-                fix: Some("give text, a number, a boolean, a date or a timestamp".into()),
+                fix: Some("give text, a number, a boolean, a date, a timestamp or a duration".into()),
                 ..SqlError::default()
             }
             .into());
@@ -137,6 +138,12 @@ fn timestamp(name: &str, value: &ScalarValue) -> Result<String> {
         }
         _ => Err(Error::sql(format!("parameter {name} is out of the range of a timestamp"))),
     }
+}
+
+/// A length of time: SQL's INTERVAL without days or months, which are not always of one length.
+fn interval(ns: i64) -> String {
+    const SECOND: i64 = 1_000_000_000;
+    format!("INTERVAL '{} seconds {} nanoseconds'", ns / SECOND, ns % SECOND)
 }
 
 #[cfg(test)]

@@ -193,6 +193,7 @@ fn placeholders(file: &SqlFile, views: &[SqlFile]) -> BTreeMap<String, ScalarVal
     for name in ["complete_through", "now"] {
         given.insert(name.to_string(), ScalarValue::TimestampNanosecond(Some(0), None));
     }
+    given.insert("step".to_string(), ScalarValue::DurationNanosecond(Some(millstream::time::DAY)));
     for (name, value) in [("tz", "UTC"), ("interval", "day"), ("breakdown", "")] {
         given.insert(name.to_string(), ScalarValue::from(value));
     }

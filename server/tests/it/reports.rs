@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arrow::util::display::FormatOptions;
+use arrow::util::pretty::pretty_format_batches_with_options;
+use millstream::QueryResult;
 use millstream::time::DAY;
 use millstream_report::Kpi;
 use millstream_server::generate::{Shape, Truth, billing_currency};
@@ -13,6 +16,7 @@ use crate::metrics::{Asked, config};
 
 /// Sixty days of sixty users; the reports are about the last thirty.
 const SHAPE: Shape = Shape { seed: 20_261_127, users: 60, first_day: 20_486, days: 60, events_per_user: 12 };
+const HOUR: i64 = DAY / 24;
 const FROM: usize = 30;
 const TO: usize = 60;
 
@@ -201,4 +205,63 @@ async fn every_figure_of_every_report_is_the_truth() {
     tell("Storage used", 1e-9, both(&|(_, to)| 100.0 * (51 + to) as f64 / 500.0));
     platform.is_done();
     asked.server.stop().await.unwrap();
+}
+
+/// The points of a small line come from one query; each is what the section says of that day alone. Days may begin at any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_line_has_the_figures_of_each_day_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let asked = Asked::start(dir.path(), Shape { days: 12, ..SHAPE }).await;
+    let tables = Tables::Running(asked.server.engine.clone());
+    let config = config(dir.path());
+    let begin = i64::from(SHAPE.first_day) * DAY;
+    let mut figures = BTreeSet::new();
+    for (name, cut) in report::list(&config.sql.reports).unwrap().iter().flat_map(|name| [(name, 0), (name, 13 * HOUR)])
+    {
+        let day = |number: i64| begin + number * DAY + cut;
+        let now = day(11);
+        let range = Range { from: day(5), to: day(10) };
+        let zone = chrono_tz::America::New_York;
+        let answers = report::run(&tables, &config, name, range, zone, now).await.unwrap();
+        for answer in answers.sections.iter().filter(|answer| answer.previous.is_some()) {
+            assert_eq!(answer.trend.len(), 5, "{name}: days");
+            let alone = |from: i64, to: i64| {
+                let (tables, config, section) = (&tables, &config, (name.as_str(), answer.file.name.as_str()));
+                async move { rows(&report::section(tables, config, section, Range { from, to }, zone, now).await.unwrap()) }
+            };
+            for (number, point) in (5..).zip(&answer.trend) {
+                assert_eq!(
+                    rows(point),
+                    alone(day(number), day(number + 1)).await,
+                    "{name}, day {number}, cut at {cut}"
+                );
+                figures.extend(point.schema.fields().iter().map(|field| field.name().clone()));
+            }
+            assert_eq!(rows(&answer.result), alone(range.from, range.to).await, "{name}, cut at {cut}");
+            let before = answer.previous.as_ref().unwrap();
+            assert_eq!(rows(before), alone(range.previous().from, range.from).await, "{name}, before, cut at {cut}");
+        }
+    }
+    assert!(figures.len() >= 25 && !figures.contains("piece"), "{figures:?}");
+    let own = dir.path().join("reports/own");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("10_headline.sql"), "SELECT count(*) AS events, $step AS step FROM raw_ide_events")
+        .unwrap();
+    let mut config = config.clone();
+    config.sql.reports = dir.path().join("reports");
+    let range = Range { from: begin, to: begin + 5 * DAY };
+    let error =
+        report::run(&tables, &config, "own", range, chrono_tz::UTC, begin + 5 * DAY).await.unwrap_err().to_string();
+    let fix = "fix: select date_bin($step, at, $from) AS piece, or take it from report_pieces";
+    assert!(
+        error.contains("own/10_headline.sql names $step and has no column `piece`") && error.contains(fix),
+        "{error}"
+    );
+    asked.server.stop().await.unwrap();
+}
+
+fn rows(answer: &QueryResult) -> Vec<String> {
+    let options = FormatOptions::default().with_null("-");
+    let shown = pretty_format_batches_with_options(&answer.batches, &options).unwrap();
+    shown.to_string().lines().map(str::to_string).collect()
 }
