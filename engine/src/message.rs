@@ -18,6 +18,11 @@ use arrow::record_batch::RecordBatch;
 use crate::error::{Error, Result};
 use crate::time::Watermark;
 
+/// Whether no time is before an earlier one. No branches: this is faster than to stop at the first that is.
+pub(crate) fn ascends(times: &[i64]) -> bool {
+    times.iter().zip(times.iter().skip(1)).fold(true, |so, (a, b)| so & (a <= b))
+}
+
 /// Rows with their event times, which are not columns: a projection cannot lose them.
 #[derive(Debug, Clone)]
 pub struct Rows {
@@ -25,8 +30,8 @@ pub struct Rows {
     pub batch: RecordBatch,
     /// The event time of each row, in nanoseconds since the epoch; never null.
     pub time: Int64Array,
-    /// The watermark at each row's own place in the log. Absent when no row is behind the watermark after the batch:
-    /// then no row of it can be late for any window.
+    /// The watermark at each row's own place in the log. Absent when no row is behind the one at its place: then no row
+    /// of it can be late for any window.
     pub row_watermark: Option<Int64Array>,
     /// True where a row takes back an equal row sent before. Absent when no row does. An update is two neighbouring
     /// rows: the old one taken back, then the new one.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
+use deltalake_core::DeltaTable;
 use deltalake_core::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
 use deltalake_core::kernel::Action;
 use deltalake_core::protocol::DeltaOperation;
@@ -171,10 +172,21 @@ impl LakeTable {
         }
         create_checkpoint(&table, None).await?;
         report.checkpoint_written = true;
+        self.reload().await?;
         let cutoff_ms = self.now_ms() - millis(policy.log_kept_for);
         let removed = cleanup_expired_logs_for(version, self.inner.log_store.as_ref(), cutoff_ms, None).await?;
         report.log_entries_removed = removed as u64;
         Ok(())
+    }
+
+    /// Reads the table anew from the log's checkpoint. A handle that follows the log holds the files of each commit as a batch of
+    /// its own, ten kilobytes of small columns for a file, and copies all of them at the next commit; a checkpoint is one batch.
+    async fn reload(&self) -> Result<()> {
+        let mut table = DeltaTable::new(Arc::clone(&self.inner.log_store));
+        table.load().await?;
+        // What it was loaded at is not newer than this.
+        self.refreshed().await?.replace(table);
+        self.refreshed().await.map(drop)
     }
 
     /// The version of the newest log checkpoint.

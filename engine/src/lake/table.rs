@@ -401,6 +401,12 @@ impl Handle {
         self.made.get_or_insert_with(Made::default)
     }
 
+    /// Takes the table as it was read anew, at this version or one before.
+    pub(crate) fn replace(&mut self, table: DeltaTable) {
+        self.table = table;
+        self.made = None;
+    }
+
     /// The `txn` version of `app_id` at the handle's version; read from the log unless nothing changed since.
     pub(crate) async fn app_version(&mut self, app_id: &str) -> Result<Option<i64>> {
         let state = self.table.snapshot()?;

@@ -76,8 +76,10 @@ impl Expiry {
         if self.keep == 0 {
             return false;
         }
-        let (latest, earliest) = (now.iter().max(), time.iter().chain(known).min());
-        latest.zip(earliest).is_some_and(|(latest, earliest)| self.is_expired(*earliest, *latest))
+        // Folds without branches, which the compiler makes vectors of.
+        let least = |times: &[i64]| times.iter().fold(i64::MAX, |least, t| least.min(*t));
+        let (latest, earliest) = (now.iter().fold(i64::MIN, |most, t| most.max(*t)), least(time).min(least(known)));
+        !now.is_empty() && self.is_expired(earliest, latest)
     }
 
     fn grid(&self, watermark: Watermark) -> Watermark {

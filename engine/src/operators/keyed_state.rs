@@ -121,29 +121,28 @@ impl KeyedState {
                 self.len = self.len.max(rows.min(1));
             }
         }
-        let mut touched = Touched { number: Vec::with_capacity(rows), ..Touched::default() };
-        let mut fresh: Vec<u32> = Vec::new();
+        let (mut touched, mut fresh): (Touched, Vec<u32>) = Default::default();
         // New rows are numbered as they come, so one is new in this batch if it is the next of them.
         let mut next = before;
-        for (at, id) in self.ids.iter().enumerate() {
-            match self.numbers.get_mut(*id) {
-                Some(number) => {
-                    if *number == NONE {
-                        *number = touched.rows.len() as u32;
-                        touched.rows.push(*id as u32);
-                        touched.first.push(at as u32);
-                    }
-                    touched.number.push(*number as usize);
+        let numbers = &mut self.numbers;
+        let number = |(at, id): (u32, &usize)| match numbers.get_mut(*id) {
+            Some(number) => {
+                if *number == NONE {
+                    *number = touched.rows.len() as u32;
+                    touched.rows.push(*id as u32);
+                    touched.first.push(at);
                 }
-                None => {
-                    if *id == next {
-                        fresh.push(at as u32);
-                        next += 1;
-                    }
-                    touched.number.push(*id);
-                }
+                *number as usize
             }
-        }
+            None => {
+                if *id == next {
+                    fresh.push(at);
+                    next += 1;
+                }
+                *id
+            }
+        };
+        touched.number = (0..).zip(&self.ids).map(number).collect();
         for row in &touched.rows {
             if let Some(number) = self.numbers.get_mut(*row as usize) {
                 *number = NONE;

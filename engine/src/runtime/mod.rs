@@ -8,6 +8,8 @@
 //!                  └──────────────── coordinator <─────────────────┘ ──> manifest, then commits
 //! ```
 
+#[cfg(test)]
+mod back_pressure;
 pub mod budget;
 pub mod changes;
 pub mod complete;

@@ -28,7 +28,7 @@ use crate::sql::plan::Plan;
 use crate::time::{WATERMARK_MIN, Watermark};
 
 /// Messages that wait between two threads; then the sender waits.
-const QUEUE: usize = 8;
+pub(super) const QUEUE: usize = 8;
 
 /// As [`QUEUE`], before a final thread that takes what waits as one: the more waits, the fewer changes.
 const GATHERED: usize = 32;

@@ -12,7 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::checkpoint::{Partition, StampState};
 use crate::error::Result;
-use crate::message::{Rows, nanoseconds};
+use crate::message::{Rows, ascends, nanoseconds};
 use crate::planted::{self, Bug};
 use crate::sql::catalog::Table;
 use crate::time::{SECOND, WATERMARK_MAX, WATERMARK_MIN, Watermark};
@@ -59,6 +59,25 @@ fn bounds(times: &[i64]) -> (i64, i64) {
     times.iter().fold((i64::MAX, i64::MIN), |(min, max), t| (min.min(*t), max.max(*t)))
 }
 
+/// What each row of a batch says of the watermark.
+enum Candidates {
+    /// That it is so far behind the row's time.
+    Behind(i64),
+    /// This, or nothing.
+    Of(Int64Array),
+}
+
+impl Candidates {
+    /// Whether no row is before an earlier one, nor before what a row says of the watermark.
+    fn in_order(&self, times: &[i64]) -> bool {
+        ascends(times)
+            && match self {
+                Self::Behind(_) => true,
+                Self::Of(candidates) => candidates.iter().zip(times).all(|(c, t)| c.is_none_or(|c| c <= *t)),
+            }
+    }
+}
+
 impl Stamper {
     /// For a table.
     pub fn new(table: &Table, state: StampState) -> Self {
@@ -74,11 +93,7 @@ impl Stamper {
     /// Stamps rows of `partition` that arrived at `arrived` (nanoseconds since the epoch).
     pub fn stamp(&mut self, partition: &str, batch: RecordBatch, arrived: i64) -> Result<Stamped> {
         let Timed { batch, time, bounds: (min, max), untimed } = self.timed(batch, arrived)?;
-        let candidates = match &self.expression {
-            Some(e) => nanoseconds(&e.evaluate(&batch)?.into_array(batch.num_rows())?)?,
-            None => time.values().iter().map(|t| t.saturating_sub(DELAY)).collect::<Vec<_>>().into(),
-        };
-        let candidates = self.without_future(&time, max, candidates, arrived);
+        let candidates = self.candidates(&batch, &time, max, arrived)?;
         let others = self.others(partition);
         let before = self.state.watermark;
         let own = self
@@ -88,21 +103,29 @@ impl Stamper {
             .or_insert(Partition { watermark: WATERMARK_MIN, idle: false });
         own.idle = false;
         let own_before = own.watermark;
-        let is_time = candidates.values().inner().ptr_eq(time.values().inner()) && candidates.null_count() == 0;
-        let greatest = if is_time { Some(max) } else { arrow::compute::max(&candidates) };
+        let greatest = match &candidates {
+            Candidates::Behind(delay) => Some(max.saturating_sub(*delay)),
+            Candidates::Of(candidates) => arrow::compute::max(candidates),
+        };
         own.watermark = greatest.map_or(own_before, |m| m.max(own_before));
         let before = if planted::is(Bug::WatermarkGoesBack) { WATERMARK_MIN } else { before };
         let after = before.max(others.min(own.watermark));
         self.state.watermark = after;
-        // The usual case: no row is behind the watermark after the batch, so none can be late.
-        let row_watermark = (min < after).then(|| {
+        // The usual case: no row is behind the watermark after the batch, or each is as late as those before it. None is late.
+        let in_order = || min >= before.max(others.min(own_before)) && candidates.in_order(time.values());
+        let row_watermark = (min < after && !in_order()).then(|| {
             let mut running = own_before;
             let at_row = |candidate: Option<i64>| {
                 let watermark = before.max(others.min(running));
                 running = candidate.map_or(running, |c| running.max(c));
                 watermark
             };
-            candidates.iter().map(at_row).collect::<Vec<_>>().into()
+            match &candidates {
+                Candidates::Behind(delay) => {
+                    time.values().iter().map(|t| Some(t.saturating_sub(*delay))).map(at_row).collect::<Vec<_>>().into()
+                }
+                Candidates::Of(candidates) => candidates.iter().map(at_row).collect::<Vec<_>>().into(),
+            }
         });
         Ok(Stamped { rows: Rows { batch, time, row_watermark, retracts: None }, untimed })
     }
@@ -160,14 +183,20 @@ impl Stamper {
         Ok(Timed { bounds: self::bounds(time.values()), batch, time, untimed })
     }
 
-    /// Takes out the candidates of events that are too far ahead of their arrival.
-    fn without_future(&mut self, time: &Int64Array, max: i64, candidates: Int64Array, arrived: i64) -> Int64Array {
+    /// What the rows say of the watermark; nothing, where they are too far ahead of their arrival.
+    fn candidates(&mut self, batch: &RecordBatch, time: &Int64Array, max: i64, arrived: i64) -> Result<Candidates> {
         let limit = arrived.saturating_add(self.future_skew);
+        let said = match &self.expression {
+            None if max <= limit => return Ok(Candidates::Behind(DELAY)),
+            None => time.values().iter().map(|t| t.saturating_sub(DELAY)).collect::<Vec<_>>().into(),
+            Some(e) => nanoseconds(&e.evaluate(batch)?.into_array(batch.num_rows())?)?,
+        };
         if max <= limit {
-            return candidates;
+            let is_time = said.values().inner().ptr_eq(time.values().inner()) && said.null_count() == 0;
+            return Ok(if is_time { Candidates::Behind(0) } else { Candidates::Of(said) });
         }
         let future = &mut self.future;
-        let kept = time.values().iter().zip(candidates.iter()).map(|(t, c)| {
+        let kept = time.values().iter().zip(said.iter()).map(|(t, c)| {
             if *t > limit {
                 *future += 1;
                 None
@@ -175,6 +204,6 @@ impl Stamper {
                 c
             }
         });
-        kept.collect()
+        Ok(Candidates::Of(kept.collect()))
     }
 }

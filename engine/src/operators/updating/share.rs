@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::EmitTo;
 
 use crate::error::{Error, Result};
-use crate::message::{Rows, SliceState};
+use crate::message::{Rows, SliceState, ascends};
 use crate::operators::accumulate::{Aggregation, Inputs};
 use crate::operators::expiry::Expiry;
 use crate::operators::failing::of_good_rows;
@@ -71,15 +71,7 @@ impl Share {
             out.batches.push(rows);
             return Ok(());
         }
-        let (mut first, mut newest) = (vec![i64::MIN; count], vec![i64::MIN; count]);
-        for ((group, time), now) in groups.iter().zip(rows.time.values()).zip(now.iter()) {
-            if let (Some(first), Some(newest)) = (first.get_mut(*group), newest.get_mut(*group)) {
-                if *newest == i64::MIN {
-                    *first = *now;
-                }
-                *newest = (*newest).max(*time);
-            }
-        }
+        let (first, newest) = (first(&groups, &now, count), newest(&groups, rows.time.values(), count));
         let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(first)), Arc::new(Int64Array::from(newest))];
         if let Some(mut table) = table {
             columns.extend(table.emit(EmitTo::All)?);
@@ -93,6 +85,38 @@ impl Share {
         out.slices.push(SliceState { start: 0, first_window_end: 0, groups });
         Ok(())
     }
+}
+
+/// The value of the first row of each group. Groups are numbered as they come, so one is new if it is the next of them.
+fn first(groups: &[usize], values: &[i64], count: usize) -> Vec<i64> {
+    let mut first = Vec::with_capacity(count);
+    for (group, value) in groups.iter().zip(values) {
+        if *group == first.len() {
+            first.push(*value);
+            if first.len() == count {
+                break;
+            }
+        }
+    }
+    first.resize(count, i64::MIN);
+    first
+}
+
+/// The newest time of each group: where times ascend that of its last row, and few rows have to be looked at.
+fn newest(groups: &[usize], times: &[i64], count: usize) -> Vec<i64> {
+    let mut newest = vec![i64::MIN; count];
+    let (ascends, mut left) = (ascends(times), count);
+    for (group, time) in groups.iter().zip(times).rev() {
+        let Some(newest) = newest.get_mut(*group) else { continue };
+        if *newest == i64::MIN {
+            left -= 1;
+        }
+        *newest = (*newest).max(*time);
+        if ascends && left == 0 {
+            break;
+        }
+    }
+    newest
 }
 
 /// The columns of a share travel by position.

@@ -11,7 +11,7 @@ use crate::message::{Rows, SliceState};
 use crate::time::WATERMARK_MIN;
 
 /// So much waits at most: it bounds the memory, and how long what waits takes to be worked off.
-const ROWS_MAX: usize = 128 * 1024;
+const ROWS_MAX: usize = 256 * 1024;
 const BYTES_MAX: usize = 32 << 20;
 
 /// Input of one kind, in its order.
