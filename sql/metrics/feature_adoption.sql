@@ -35,13 +35,16 @@ FROM (
     FROM (SELECT feature, text_set_merge(people) AS people, sum(uses) AS uses FROM feature_people GROUP BY feature) AS f
     CROSS JOIN (SELECT text_set(person) AS people FROM excluded_people) AS e
     LEFT JOIN (
-      SELECT feature, sum(uses) AS uses
-      FROM feature_days
-      WHERE day >= CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE)
-        AND day < CAST($to AS DATE)
-        AND ($tier IS NULL OR tier = $tier)
-        AND user_id IN (SELECT person FROM excluded_people)
-      GROUP BY feature
+      -- Those who were never seen are looked up in a small table first: where none was, the large one is not read at all.
+      SELECT d.feature, sum(d.uses) AS uses
+      FROM (
+        SELECT DISTINCT s.user_id FROM user_first_seen AS s JOIN excluded_people AS e ON e.person = s.user_id
+      ) AS seen
+      JOIN feature_days AS d ON d.user_id = seen.user_id
+      WHERE d.day >= CAST($from + INTERVAL '1 day' - INTERVAL '1 nanosecond' AS DATE)
+        AND d.day < CAST($to AS DATE)
+        AND ($tier IS NULL OR d.tier = $tier)
+      GROUP BY d.feature
     ) AS x ON x.feature = f.feature
   ) AS used
 ) AS s

@@ -4,8 +4,8 @@
 -- 24 hours and one of what was left. Times are UTC. bounce: a session of a single event, which lasts 0 ms.
 -- Units: milliseconds. Source: pipelines/user_sessions.sql; the greatest length is that of PostHog's sessions.
 SELECT user_id, first_event, last_event, duration_ms, events = 1 AS bounce, day
-FROM user_sessions
-WHERE duration_ms <= 86400000 AND user_id NOT IN (SELECT person FROM excluded_people)
+FROM user_sessions AS s
+WHERE duration_ms <= 86400000 AND NOT EXISTS (SELECT 1 FROM excluded_people AS e WHERE e.person = s.user_id)
 UNION ALL
 SELECT
   user_id,
@@ -18,6 +18,6 @@ FROM (
   SELECT
     user_id, first_event, last_event, duration_ms, events, day,
     unnest(generate_series(0, greatest((duration_ms - 1) / 86400000, 0))) AS piece
-  FROM user_sessions
-  WHERE duration_ms > 86400000 AND user_id NOT IN (SELECT person FROM excluded_people)
+  FROM user_sessions AS s
+  WHERE duration_ms > 86400000 AND NOT EXISTS (SELECT 1 FROM excluded_people AS e WHERE e.person = s.user_id)
 ) AS pieces
