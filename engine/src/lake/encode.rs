@@ -106,14 +106,27 @@ pub(crate) fn encode(
     Ok(files)
 }
 
+/// Bytes of a row group, about. Whoever reads a file holds one of its row groups, packed, so this is what reading takes however wide a
+/// table is and however large its files are.
+const ROW_GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// Rows after which the bytes are looked at.
+const ROWS_AT_ONCE: usize = 1_024;
+
 /// One Parquet file of rows that have no columns of the partition any more.
 pub(crate) fn encode_part(day: i32, values: Values, batches: &[RecordBatch]) -> Result<Encoded> {
     let Some(first) = batches.first() else { return Err(Error::Bug("a Parquet file without rows".into())) };
     let zstd = ZstdLevel::try_new(1)?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(zstd)).build();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(zstd))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+        .build();
     let mut writer = ArrowWriter::try_new(Vec::new(), first.schema(), Some(properties))?;
     for batch in batches {
-        writer.write(batch)?;
+        // The writer looks at bytes between the batches that it is given.
+        for start in (0..batch.num_rows()).step_by(ROWS_AT_ONCE) {
+            writer.write(&batch.slice(start, ROWS_AT_ONCE.min(batch.num_rows() - start)))?;
+        }
     }
     let bytes = writer.into_inner()?;
     let rows = batches.iter().map(|b| b.num_rows() as u64).sum();
@@ -150,4 +163,48 @@ fn split_by_day(table: &str, batch: &RecordBatch, days: &mut BTreeMap<i32, Vec<R
         days.entry(day).or_default().push(take_record_batch(&rest, &UInt32Array::from(indices))?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, StringArray};
+    use arrow::compute::concat_batches;
+    use bytes::Bytes;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    /// Text that does not pack: each cell is made of what the one before was.
+    fn wide(columns: usize, rows: usize) -> RecordBatch {
+        let mut state = 88_172_645_463_325_252_u64;
+        let mut cell = || {
+            let mut digits = String::new();
+            for _ in 0..4 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                digits.push_str(&format!("{state:016x}"));
+            }
+            digits
+        };
+        let names: Vec<String> = (0..columns).map(|column| format!("c{column}")).collect();
+        let texts = names.iter().map(|name| {
+            let texts: StringArray = (0..rows).map(|_| Some(cell())).collect();
+            (name.as_str(), Arc::new(texts) as ArrayRef)
+        });
+        RecordBatch::try_from_iter(texts).unwrap()
+    }
+
+    #[test]
+    fn a_wide_table_has_row_groups_of_bounded_bytes() {
+        let rows = wide(60, 12_000);
+        let encoded = encode_part(0, Values::new(), std::slice::from_ref(&rows)).unwrap();
+        assert!(encoded.bytes.len() > 4 * ROW_GROUP_BYTES_MAX, "{} bytes", encoded.bytes.len());
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(encoded.bytes)).unwrap();
+        for group in reader.metadata().row_groups() {
+            let bytes = usize::try_from(group.compressed_size()).unwrap();
+            assert!(bytes < ROW_GROUP_BYTES_MAX / 2 * 3, "{} rows in {bytes} bytes", group.num_rows());
+        }
+        let read: Vec<RecordBatch> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
+        assert_eq!(concat_batches(&rows.schema(), &read).unwrap(), rows);
+    }
 }

@@ -13,7 +13,7 @@ use axum::extract::{Form, Query, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures::StreamExt;
-use futures::stream::unfold;
+use futures::stream::{iter, unfold};
 use maud::{Markup, PreEscaped, html};
 use millstream::{Error, QueryLimits, QueryResult, Result};
 use millstream_report::CsvWriter;
@@ -34,6 +34,8 @@ use crate::tables::Tables;
 
 /// Rows shown on the page; the CSV has all.
 const ROWS_MAX: usize = 500;
+/// Rows of a CSV that are text at a time.
+const CHUNK_ROWS: usize = 512;
 /// How long a CSV of everything may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3600);
 const EXAMPLE: &str = "SELECT *\nFROM system.rollup_runs\nLIMIT 20";
@@ -75,16 +77,17 @@ pub async fn run(State(app): State<Arc<App>>, headers: HeaderMap, Form(given): F
     render(&app, &headers, &given, Some(answer)).await
 }
 
-/// `POST /sql/csv`: every row, as it is computed; no more than a batch is held.
+/// `POST /sql/csv`: every row, as it is computed; no more than a batch is held, and few rows of it as text.
 pub async fn csv(State(app): State<Arc<App>>, Form(given): Form<Given>) -> Result<Response, Problem> {
     let limits = QueryLimits { rows_max: usize::MAX, timeout: EXPORT_TIMEOUT, ..app.config.query_limits() };
     let stream = app.engine.query_stream(&given.sql, &BTreeMap::new(), &limits).await;
     app.counters.query(stream.is_ok());
     let stream = stream?;
     let writer = CsvWriter::new(Vec::new(), &stream.schema(), SPREADSHEET).map_err(report_error)?;
-    let chunks = unfold(Some((stream, writer)), |state| async move {
-        let (mut stream, mut writer) = state?;
-        let batch = match stream.next().await {
+    let pieces = Box::pin(stream.flat_map(|batch| iter(pieces(batch))));
+    let chunks = unfold(Some((pieces, writer)), |state| async move {
+        let (mut pieces, mut writer) = state?;
+        let batch = match pieces.next().await {
             // The head of a CSV without rows.
             None if writer.get_mut().is_empty() => return None,
             None => return Some((Ok(Bytes::from(std::mem::take(writer.get_mut()))), None)),
@@ -92,12 +95,22 @@ pub async fn csv(State(app): State<Arc<App>>, Form(given): Form<Given>) -> Resul
         };
         let written = batch.map_err(Error::from).and_then(|batch| writer.write(&batch).map_err(report_error));
         match written {
-            Ok(()) => Some((Ok(Bytes::from(std::mem::take(writer.get_mut()))), Some((stream, writer)))),
+            Ok(()) => Some((Ok(Bytes::from(std::mem::take(writer.get_mut()))), Some((pieces, writer)))),
             // The connection breaks off: a CSV that ends early must not look whole.
             Err(error) => Some((Err(std::io::Error::other(error.to_string())), None)),
         }
     });
     Ok(attachment("query.csv", Body::from_stream(chunks)))
+}
+
+/// A batch by few rows at a time.
+fn pieces<E>(batch: std::result::Result<RecordBatch, E>) -> Vec<std::result::Result<RecordBatch, E>> {
+    let batch = match batch {
+        Ok(batch) => batch,
+        Err(error) => return vec![Err(error)],
+    };
+    let rows = batch.num_rows();
+    (0..rows).step_by(CHUNK_ROWS).map(|start| Ok(batch.slice(start, CHUNK_ROWS.min(rows - start)))).collect()
 }
 
 async fn render(app: &Arc<App>, headers: &HeaderMap, given: &Given, answer: Option<Markup>) -> Result<Markup, Problem> {
