@@ -241,8 +241,7 @@ pub(super) fn draw_sparkline(canvas: &mut Canvas, values: &[Option<f64>], width:
     let rows = (0..y.len()).collect();
     let data = Data { axis: Axis::Number(Vec::new()), series: vec![Series { name: String::new(), rows, y }] };
     let (Some((low, high)), Some(series)) = (data.y_range(), data.series.first()) else { return };
-    let (low, high) = if low == high { (low - 1.0, high + 1.0) } else { (low, high) };
-    let y_scale = NumberScale { low, high, step: high - low };
+    let y_scale = NumberScale::for_sparkline(low, high);
     let plot = Plot { left: 3.0, top: 3.0, right: width - 3.0, bottom: height - 3.0 };
     let x = Horizontal {
         values: (0..values.len()).map(|i| Some(i as f64)).collect(),

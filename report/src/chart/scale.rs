@@ -10,6 +10,9 @@ pub(crate) struct NumberScale {
     pub(crate) step: f64,
 }
 
+/// The share of its values that a line's axis spans at least: what hardly changes is to look like it.
+const SPAN_MIN: f64 = 0.2;
+
 impl NumberScale {
     /// The smallest axis over `low..=high` with steps of 1, 2 or 5 times a power of ten and about `target` intervals.
     pub(crate) fn over(low: f64, high: f64, target: usize) -> Self {
@@ -39,10 +42,22 @@ impl NumberScale {
             (0.0, high)
         } else if high <= 0.0 && high > 0.6 * low {
             (low, 0.0)
+        } else if low > 0.0 && low < high {
+            (low.min(high * (1.0 - SPAN_MIN)), high)
+        } else if high < 0.0 && low < high {
+            (low, high.max(low * (1.0 - SPAN_MIN)))
         } else {
             (low, high)
         };
         Self::over(low, high, target)
+    }
+
+    /// The range of a small line, which has no axis that would say how little it moves.
+    pub(crate) fn for_sparkline(low: f64, high: f64) -> Self {
+        let middle = f64::midpoint(low, high);
+        let half = ((high - low) / 2.0).max(middle.abs() * SPAN_MIN / 2.0);
+        let half = if half > 0.0 { half } else { 1.0 };
+        Self { low: middle - half, high: middle + half, step: 2.0 * half }
     }
 
     /// Every tick, lowest first. At most a few more than the target given to `over`.
@@ -325,6 +340,19 @@ mod tests {
     fn labels(low: f64, high: f64) -> String {
         let scale = NumberScale::over(low, high, 5);
         scale.ticks().iter().map(|t| scale.label(*t)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_hardly_changes_is_drawn_as_such() {
+        let ends = |scale: NumberScale| (scale.low, scale.high);
+        assert_eq!(ends(NumberScale::for_line(290.0, 302.0, 5)), (240.0, 320.0), "latency that moves by 4 %");
+        assert_eq!(ends(NumberScale::for_line(99.1, 99.9, 5)), (75.0, 100.0), "a share stays below the whole");
+        assert_eq!(ends(NumberScale::for_line(-302.0, -290.0, 5)), (-320.0, -240.0));
+        assert_eq!(ends(NumberScale::for_line(700.0, 1_000.0, 3)), (700.0, 1_000.0), "what moves fills the chart");
+        assert_eq!(ends(NumberScale::for_line(5.0, 5.0, 5)), (0.0, 5.0), "nothing moves");
+        assert_eq!(ends(NumberScale::for_sparkline(99.0, 101.0)), (90.0, 110.0));
+        assert_eq!(ends(NumberScale::for_sparkline(10.0, 30.0)), (10.0, 30.0));
+        assert_eq!(ends(NumberScale::for_sparkline(0.0, 0.0)), (-1.0, 1.0));
     }
 
     #[test]
