@@ -20,6 +20,9 @@ use crate::label::minor_units;
 
 /// Rows of the table behind a chart.
 const TABLE_ROWS_MAX: usize = 100;
+/// Charts as wide as the page, and others.
+const WIDE_PX: u32 = 1_120;
+const NARROW_PX: u32 = 560;
 /// Lines of a ranking that are drawn; the table has more.
 const RANKING_MAX: usize = 10;
 
@@ -236,14 +239,16 @@ impl Panel {
         }
         let spaced = self.spaced(&rows, answer, period)?;
         let spec = self.spec(&spaced, before, question, period, currency.as_deref())?;
-        let svg = spec.map(|spec| spec.to_svg(Theme::Page)).transpose().map_err(report_error)?;
-        let drawn = svg.is_some();
+        let drawings = spec.map_or(Ok(Vec::new()), |spec| self.drawings(&spec))?;
+        let drawn = !drawings.is_empty();
         let percentiles = rows.schema().fields().iter().any(|f| f.name().contains("_p95") || f.name().contains("_p90"));
         let open = !all_complete(&rows)?;
         let cut = matches!(self.draw, Draw::Ranking(..)) && rows.num_rows() > RANKING_MAX;
         let rows = for_people(&rows, period, question.by.as_deref())?;
         Ok(html! {
-            @if let Some(svg) = svg { figure.chart tabindex="0" aria-label={ (self.title) ", chart; arrow keys read its values" } { (PreEscaped(svg)) } }
+            @for (number, svg) in drawings.into_iter().enumerate() {
+                figure.chart.narrow[number > 0] tabindex="0" aria-label={ (self.title) ", chart; arrow keys read its values" } { (PreEscaped(svg)) }
+            }
             @if drawn {
                 details { summary { "Data table" } (self.rows_table(&rows)?) }
             } @else {
@@ -263,6 +268,13 @@ impl Panel {
                 span.about title=(answer.definition) { "Definition" }
             }
         })
+    }
+
+    /// The chart, and if it is a wide one the same for a phone, where its labels would be too small to read. A page shows one of them.
+    fn drawings(&self, spec: &ChartSpec) -> Result<Vec<String>> {
+        let narrow =
+            (self.wide && spec.kind != ChartKind::Map).then(|| ChartSpec { width_px: NARROW_PX, ..spec.clone() });
+        std::iter::once(spec).chain(&narrow).map(|spec| spec.to_svg(Theme::Page).map_err(report_error)).collect()
     }
 
     /// The rows as bars over time need them: with the periods of which the metric says nothing.
@@ -408,7 +420,7 @@ impl Panel {
             y: names,
             factor,
             unit: unit.to_string(),
-            width_px: if self.wide { 1_120 } else { 560 },
+            width_px: if self.wide { WIDE_PX } else { NARROW_PX },
             height_px: if self.wide { 280 } else { 240 },
             ..spec
         })

@@ -12,6 +12,7 @@ use millstream::time::{EventTime, WATERMARK_MAX, WATERMARK_MIN};
 use millstream::{PipelineStatus, Result, Status};
 use millstream_report::chart::full;
 
+use super::access::url_encoded;
 use super::graph::{draw, edges, watermark};
 use super::shell::Page;
 use super::table::{Format, bytes, table};
@@ -113,7 +114,15 @@ fn row(p: &PipelineStatus, now: EventTime) -> Markup {
     }
 }
 
-/// The newest rows of a table of late or rejected rows, and how many there are.
+/// What is shown of a rejected row.
+const REJECTED: &str = "received_at, code, message, CAST(raw AS VARCHAR) AS raw";
+
+/// The column by which rows came, of a table of late or rejected rows.
+fn came(table: &str) -> &'static str {
+    if table.ends_with("__rejected") { "received_at" } else { "late_watermark" }
+}
+
+/// The rows that came last of a table of late or rejected rows, and how many there are.
 async fn kept(app: &App, name: &str) -> (String, Result<(u64, RecordBatch)>) {
     let answer = async {
         if let Some(table) = app.engine.lake().existing(name).await?
@@ -126,22 +135,23 @@ async fn kept(app: &App, name: &str) -> (String, Result<(u64, RecordBatch)>) {
         let count = app.engine.query(&format!("SELECT count(*) AS n FROM \"{name}\""), &none, &limits).await?;
         let n = arrow::compute::concat_batches(&count.schema, &count.batches)?;
         let n = super::ask::numbers(&n, "n").into_iter().flatten().next().unwrap_or(0.0) as u64;
-        let newest = if name.ends_with("__rejected") {
-            format!(
-                "SELECT received_at, code, message, CAST(raw AS VARCHAR) AS raw FROM \"{name}\" ORDER BY received_at DESC LIMIT {ROWS_MAX}"
-            )
-        } else {
-            format!("SELECT * FROM \"{name}\" LIMIT {ROWS_MAX}")
-        };
-        let rows = app.engine.query(&newest, &none, &limits).await;
-        // Bytes that are no text are shown as they are kept.
-        let rows = match rows {
+        let newest =
+            |columns: &str| format!("SELECT {columns} FROM \"{name}\" ORDER BY {} DESC LIMIT {ROWS_MAX}", came(name));
+        let readable = if name.ends_with("__rejected") { REJECTED } else { "*" };
+        let rows = match app.engine.query(&newest(readable), &none, &limits).await {
             Ok(rows) => rows,
-            Err(_) => app.engine.query(&format!("SELECT * FROM \"{name}\" LIMIT {ROWS_MAX}"), &none, &limits).await?,
+            // Bytes that are no text are shown as they are kept.
+            Err(_) => app.engine.query(&newest("*"), &none, &limits).await?,
         };
         Ok((n, arrow::compute::concat_batches(&rows.schema, &rows.batches)?))
     };
     (name.to_string(), answer.await)
+}
+
+/// Where all rows of such a table are.
+fn all(table: &str) -> String {
+    let sql = format!("SELECT *\nFROM {table}\nORDER BY {} DESC", came(table));
+    format!("/sql?sql={}", url_encoded(&sql))
 }
 
 fn rows(title: &str, about: &str, tables: Vec<(String, Result<(u64, RecordBatch)>)>) -> Markup {
@@ -157,7 +167,9 @@ fn rows(title: &str, about: &str, tables: Vec<(String, Result<(u64, RecordBatch)
                     Ok((n, rows)) => details {
                         summary { code { (name) } " " span.tag { (full(*n as f64)) } }
                         @match table(name, rows, ROWS_MAX) { Ok(table) => (table), Err(error) => p.alert { (error.to_string()) } }
-                        @if *n as usize > rows.num_rows() { p.muted { "The newest " (rows.num_rows()) " of " (full(*n as f64)) ". " a href="/sql" { "SQL" } " shows all." } }
+                        @if *n as usize > rows.num_rows() {
+                            p.muted { "These " (rows.num_rows()) " came last, of " (full(*n as f64)) ". " a href=(all(name)) { "All of them, by SQL" } }
+                        }
                     },
                     Err(error) => p.alert role="alert" { code { (name) } ": " (error.to_string()) },
                 }
