@@ -17,18 +17,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use examine::{CheckpointDamage, CheckpointReport};
 
-use crate::error::{Error, Result};
-use crate::fs::{Fs, create_exclusive, is_full, write_atomic};
+use crate::error::{Error, Result, is_full};
+use crate::fs::{Fs, create_exclusive, write_atomic};
 use crate::operators::graph::StageWatermarks;
 use crate::planted::{self, Bug};
-use crate::time::{Clock, WATERMARK_MIN, Watermark};
+use crate::time::{Clock, WATERMARK_MIN, Watermark, while_full};
 
 /// The version of the manifest's and the state files' layout. From 2 on there may be spilled state; from 3 on integers by key are
 /// in as few bytes as hold them.
@@ -42,11 +41,6 @@ pub const SET_ASIDE: &str = "set aside by `millstream repair`";
 
 /// Checkpoints kept: the newest, and older ones for when the newest is damaged.
 const KEPT: usize = 3;
-
-/// How long a full disk is waited for: five minutes in all, then the process ends and starts over from the log.
-const FULL_TRIES: u32 = 64;
-const FULL_WAIT_MIN: Duration = Duration::from_millis(100);
-const FULL_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Everything a restart needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -285,21 +279,9 @@ impl Checkpoints {
             .map_err(|e| Error::file(&path, "write", e))
     }
 
-    /// Waits while the disk is full: the state that is to be written exists in memory alone, and space can be freed.
-    /// Meanwhile the pipelines stand still and the log refuses what does not fit.
-    fn while_full(&self, path: &Path, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-        let mut wait = FULL_WAIT_MIN;
-        for _ in 0..FULL_TRIES {
-            match write() {
-                Err(e) if is_full(&e) => {
-                    tracing::warn!("cannot write {}: {e}; free some space, trying again", path.display());
-                    self.clock.sleep(wait);
-                    wait = (wait * 2).min(FULL_WAIT_MAX);
-                }
-                other => return other,
-            }
-        }
-        write()
+    /// Waits while the disk is full. Meanwhile the pipelines stand still and the log refuses what does not fit.
+    fn while_full(&self, path: &Path, write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        while_full(self.clock.as_ref(), path.display(), is_full, write)
     }
 
     /// Removes damaged newer checkpoints that recovery has passed over, so that their numbers can be used again.

@@ -1,6 +1,7 @@
 //! One error type, its variants named by who must act.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 
 /// The result of everything in this crate that can fail.
@@ -45,7 +46,20 @@ pub enum Error {
     Bug(String),
 }
 
+/// Whether an error says that there is no room: it goes away when somebody frees some.
+pub(crate) fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// What an error of a full disk says: libraries that it passes through keep nothing of it but the text.
+pub(crate) const DISK_FULL: &str = "the disk is full";
+
 impl Error {
+    /// Whether there was no space for what was to be written.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Storage(text) if text.contains(DISK_FULL))
+    }
+
     /// An event error with a stable code.
     pub fn event(code: &'static str, message: impl Into<String>) -> Self {
         Self::Event { code, message: message.into() }

@@ -137,11 +137,6 @@ pub fn create_temporary(fs: &dyn Fs, path: &Path) -> io::Result<(PathBuf, Box<dy
     Ok((temporary, file))
 }
 
-/// Whether an error says that there is no room: it goes away when somebody frees some.
-pub fn is_full(e: &io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-}
-
 /// The directory of a file; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {

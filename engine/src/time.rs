@@ -36,6 +36,33 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     }
 }
 
+/// Pauses grow to the greater, and so many of them take about five minutes.
+const TRIES: u32 = 64;
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Waits while a disk is full, for about five minutes: what is to be written exists in memory alone, and space can be freed.
+/// `place` names it for the log, `is_full` tells such an error from others.
+pub(crate) fn while_full<T, E: std::fmt::Display>(
+    clock: &dyn Clock,
+    place: impl std::fmt::Display,
+    is_full: impl Fn(&E) -> bool,
+    mut write: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let mut pause = PAUSE_MIN;
+    for _ in 0..TRIES {
+        match write() {
+            Err(e) if is_full(&e) => {
+                tracing::warn!("cannot write {place}: {e}; free some space, trying again");
+                clock.sleep(pause);
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            other => return other,
+        }
+    }
+    write()
+}
+
 /// The system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

@@ -17,8 +17,12 @@ pub fn interpreter() -> PathBuf {
     path
 }
 
+/// Ends a script at its last line: pyarrow's threads now and then abort an interpreter that shuts down, when all has been said.
+const END: &str = "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n";
+
 /// Runs a script and returns what it prints.
 pub fn python(script: &str, arguments: &[&str]) -> String {
+    let script = script.to_string() + END;
     let output = Command::new(interpreter()).arg("-c").arg(script).args(arguments).output().expect("python starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("python prints UTF-8")

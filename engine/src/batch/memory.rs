@@ -20,6 +20,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, ToDFSchema};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result as PlanResult;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::logical_expr::expr_rewriter::unnormalize_col;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -27,12 +28,16 @@ use futures::{StreamExt, TryStreamExt, stream};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::stream::Streamed;
 use crate::error::Result;
 use crate::lake::{DataFile, LakeTable, Reading};
 
 /// Bytes of Parquet that one scan may take from memory: above it, decoding everything before the first row costs more than
 /// streaming. Over a quarter of 4,500 active users a day user_days is 11 MB, agent_usage_cube 45 MB, feature_days 70 MB (measured).
 const SCAN_BYTES_MAX: u64 = 64 << 20;
+
+/// So many times its Parquet a column may take in memory, and mostly less.
+const GROWTH: u64 = 16;
 
 /// Decoded bytes that are kept.
 const BYTES_MAX: usize = 512 << 20;
@@ -260,6 +265,14 @@ impl Remembered {
     }
 }
 
+/// Bytes of Parquet that a query's memory is likely to suffice for: dictionaries and packed numbers grow.
+fn most_of(session: &dyn Session) -> u64 {
+    match session.runtime_env().memory_pool.memory_limit() {
+        MemoryLimit::Finite(bytes) => bytes as u64 / GROWTH,
+        _ => u64::MAX,
+    }
+}
+
 /// Whether only the day decides.
 fn of_day_alone(filter: &Expr) -> bool {
     let columns = filter.column_refs();
@@ -303,7 +316,8 @@ impl TableProvider for Remembered {
             Some(columns) => Arc::new(self.schema().project(columns)?),
             None => self.schema(),
         };
-        if self.reading.plain && bytes <= self.memory.scan_bytes_max {
+        let once = session.config().get_extension::<Streamed>().is_some();
+        if self.reading.plain && !once && bytes <= self.memory.scan_bytes_max.min(most_of(session)) {
             // A file that cannot be read is an error of the Delta scan, which says what is the matter.
             if let Ok(batches) = self.rows(&files, &schema).await {
                 let threads = if rows < ROWS_PER_THREAD_MIN { 1 } else { session.config().target_partitions() };

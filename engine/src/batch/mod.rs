@@ -13,6 +13,7 @@ mod memory;
 mod parameters;
 mod query;
 mod rollup;
+mod stream;
 mod threads;
 mod time_bucket;
 mod views;

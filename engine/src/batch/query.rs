@@ -32,7 +32,7 @@ use super::parameters::Described;
 use super::threads::Threads;
 use super::time_bucket::TimeBucket;
 use super::views::Views;
-use super::{growth, guard, parameters};
+use super::{growth, guard, parameters, stream};
 use crate::error::{Error, Result, SqlError};
 use crate::lake::Lake;
 use crate::sql::functions::{own_aggregates, own_scalars};
@@ -297,10 +297,10 @@ impl Batch {
         rows_max: Option<usize>,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<Planned> {
-        let rows_max = rows_max.filter(|_| guard::is_query(&statement));
+        let cut = rows_max.filter(|_| guard::is_query(&statement));
         let (session, mut plan) = self.logical(statement, limits).await?;
-        let state = session.state();
-        if let Some(rows_max) = rows_max {
+        let mut state = session.state();
+        if let Some(rows_max) = cut {
             plan = LogicalPlanBuilder::from(plan)
                 .limit(0, Some(rows_max))
                 .and_then(LogicalPlanBuilder::build)
@@ -310,6 +310,7 @@ impl Batch {
             LogicalPlan::Explain(_) => state.create_physical_plan(&plan).await,
             _ => {
                 let plan = state.optimize(&plan).map_err(query_error)?;
+                stream::without_haste(&mut state, &plan, rows_max);
                 guard::allow_constants(&plan, limits.memory_bytes_max / batch_rows(limits))?;
                 let plan = growth::bound_concatenation(plan, limits.memory_bytes_max).map_err(query_error)?;
                 let plan = guard::interruptible(plan, cancelled)?;

@@ -81,7 +81,8 @@ impl LakeSink {
         if buffer.is_empty() {
             return Ok(());
         }
-        let files = self.runtime.block_on(self.table.write(&self.writer, self.checkpoint, self.parts, &buffer))?;
+        let write = || self.runtime.block_on(self.table.write(&self.writer, self.checkpoint, self.parts, &buffer));
+        let files = self.table.while_full(write)?;
         self.files.extend(files);
         self.parts += 1;
         Ok(())
@@ -148,10 +149,12 @@ impl Commit for LakeCommit {
         match prepared {
             Prepared::Append(files) if files.is_empty() => {}
             Prepared::Append(files) => {
-                self.runtime.block_on(self.table.commit(&self.app_id, version, &files))?;
+                let commit = || self.runtime.block_on(self.table.commit(&self.app_id, version, &files));
+                self.table.while_full(commit)?;
             }
             Prepared::Replace { replace } => {
-                self.runtime.block_on(self.table.commit_replacing(&self.app_id, version, &replace))?;
+                let commit = || self.runtime.block_on(self.table.commit_replacing(&self.app_id, version, &replace));
+                self.table.while_full(commit)?;
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ use super::table::{Handle, LakeTable, LiveFile, live_files, location, lost_race,
 use super::types::DAY;
 use crate::error::{Error, Result};
 use crate::planted::{self, Bug};
+use crate::time::while_full;
 
 /// Other writers that may be faster, one after another, before we give up.
 const LOST_RACES_MAX: u32 = 100;
@@ -65,6 +66,11 @@ impl LakeTable {
             Outcome::Committed(version) => Some(version),
             Outcome::Unchanged(_) => None,
         })
+    }
+
+    /// Does it again while the disk of the table is full. The table can be read meanwhile.
+    pub fn while_full<T>(&self, write: impl FnMut() -> Result<T>) -> Result<T> {
+        while_full(self.inner.clock.as_ref(), format_args!("to table '{}'", self.name()), Error::is_full, write)
     }
 
     /// As [`LakeTable::commit`], but the files take the place of all that the table has, in one commit.

@@ -21,6 +21,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use crate::error::{DISK_FULL, is_full};
+
 /// Directories remembered as synced; beyond that they are synced again.
 const SYNCED_DIRECTORIES_MAX: usize = 10_000;
 
@@ -236,7 +238,8 @@ fn synced(result: io::Result<()>, path: &FilePath) {
 }
 
 fn generic(path: &FilePath, e: io::Error) -> Error {
-    Error::Generic { store: "local", source: format!("{}: {e}", path.display()).into() }
+    let full = if is_full(&e) { format!("{DISK_FULL}: ") } else { String::new() };
+    Error::Generic { store: "local", source: format!("{}: {full}{e}", path.display()).into() }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

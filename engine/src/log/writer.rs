@@ -6,8 +6,8 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::error::Error;
-use crate::fs::{FsFile, is_full};
+use crate::error::{Error, is_full};
+use crate::fs::FsFile;
 use crate::planted::{self, Bug};
 
 use super::append::LogAck;

@@ -17,8 +17,12 @@ fn interpreter() -> PathBuf {
     path
 }
 
+/// Ends a script at its last line: pyarrow's threads now and then abort an interpreter that shuts down, when all has been said.
+const END: &str = "\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n";
+
 /// Runs a script and returns what it prints.
 pub fn run(script: &str, arguments: &[&str]) -> String {
+    let script = script.to_string() + END;
     let output = Command::new(interpreter()).arg("-c").arg(script).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -2,6 +2,7 @@
 //! goes away, a clock that jumps, a second server on the same directory or tables.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -78,13 +79,18 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Writes a file until there is no page left.
+fn fill(path: &Path) {
+    let mut file = std::fs::File::create(path).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+}
+
 #[test]
 fn a_full_disk_refuses_batches_by_name_and_goes_on_when_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(&dir.path().join("data"), 24) else { return };
-    let lake = dir.path().join("lake").display().to_string();
-    let settings = format!("checkpoint_interval = '200ms'\nlake.url = '{lake}'");
-    let mut server = Server::new(dir.path(), &settings, &PIPELINES);
+    // Log, checkpoints and tables are on it.
+    let mut server = Server::new(dir.path(), "checkpoint_interval = '200ms'", &PIPELINES);
     server.start();
     let ballast = disk.0.join("ballast");
     std::fs::write(&ballast, vec![0; 16 << 20]).unwrap();
@@ -102,12 +108,19 @@ fn a_full_disk_refuses_batches_by_name_and_goes_on_when_there_is_space() {
         }
         assert!(i < 1_000, "the disk does not fill");
     }
-    // Reading goes on.
+    // What was taken and is in no table yet waits for space, and the server with it; reading goes on.
+    fill(&disk.0.join("brim"));
+    wait_for("a write of the pipelines waits", || {
+        let (status, _) = server.post("clicks", "p", i + 1, &row(i + 1, 16));
+        i += u64::from(status == 200);
+        server.said().contains("cannot write to table").then_some(())
+    });
     assert_eq!(http(server.http, "GET", "/healthz", "", "").unwrap().0, 200, "{}", server.said());
     let key = format!("Bearer {}", server.key);
     let asked = http(server.http, "POST", "/api/v1/sql", &key, r#"{"sql": "SELECT count(*) AS n FROM raw"}"#).unwrap();
     assert_eq!(asked.0, 200, "{}", asked.1);
     std::fs::remove_file(&ballast).unwrap();
+    std::fs::remove_file(disk.0.join("brim")).unwrap();
     for _ in 0..20 {
         let (status, receipt) = wait_for("a batch is taken again", || {
             Some(server.post("clicks", "p", i + 1, &row(i + 1, 1_000))).filter(|(status, _)| *status == 200)

@@ -34,6 +34,6 @@ fn three_rows_take_little_memory_and_cpu() {
     let figures: Vec<u64> = said.split_whitespace().map(|figure| figure.parse().unwrap()).collect();
     let [memory, cpu] = figures[..] else { panic!("two figures, not {said}") };
     println!("{memory} KiB, {cpu} ms of CPU");
-    assert!(memory < 84 * 1024, "{memory} KiB resident for three rows");
+    assert!(memory < 64 * 1024, "{memory} KiB resident for three rows");
     assert!(cpu < 100, "{cpu} ms of CPU for three rows");
 }
