@@ -25,12 +25,5 @@ LEFT JOIN (
     AND name IN ('purchased', 'refunded')
   GROUP BY 1
 ) AS market ON market.piece = p.piece
-LEFT JOIN (
-  SELECT
-    date_bin($step, CAST(event_time AS TIMESTAMP), $from) AS piece,
-    CAST(sum(CAST(effective_cost_usd AS DECIMAL(24, 9))) AS DOUBLE) AS effective_usd
-  FROM raw_cost_events
-  WHERE day >= CAST($from AS DATE) AND day <= CAST($to AS DATE) AND event_time >= $from AND event_time < $to
-  GROUP BY 1
-) AS cost ON cost.piece = p.piece
+LEFT JOIN cost_pieces AS cost ON cost.piece = p.piece
 ORDER BY p.piece
