@@ -52,25 +52,17 @@ pub fn start(
         input: Input::Bounded { source: source(name), rate_limit: None, fail_on_bad_data: false },
         rejected: None,
     };
+    let pipeline = PipelineSpec {
+        name: "bench".into(),
+        plan: plan.clone(),
+        target: Target { sink: Box::new(Blackhole), commit: None },
+        sides: Sides::default(),
+    };
+    let keep = |dir: &Path| Checkpoints::open(Arc::new(DiskFs), dir, Arc::new(SystemClock));
     Runtime::start(Setup {
-        sources: plan.sources().iter().map(spec).collect(),
-        pipelines: vec![PipelineSpec {
-            name: "bench".into(),
-            plan: plan.clone(),
-            target: Target { sink: Box::new(Blackhole), commit: None },
-            sides: Sides::default(),
-        }],
-        workers,
         interval: checkpoints.map(|_| Duration::from_secs(1)),
-        checkpoints: checkpoints
-            .map(|dir| Checkpoints::open(Arc::new(DiskFs), dir, Arc::new(SystemClock)))
-            .transpose()?,
-        restored: None,
-        log: None,
-        clock: Arc::new(SystemClock),
-        inline: false,
-        state_bytes_max: usize::MAX,
-        state_spill_at: None,
+        checkpoints: checkpoints.map(keep).transpose()?,
+        ..Setup::new(plan.sources().iter().map(spec).collect(), vec![pipeline], workers)
     })
 }
 

@@ -22,7 +22,7 @@ use svg::{Anchor, Canvas, Px, SERIES_MAX, fit, text_width};
 
 pub use map::country_name;
 pub(crate) use scale::utc;
-pub use scale::{compact, full};
+pub use scale::{change_size, compact, full};
 pub(crate) use svg::PRINT_FONT;
 pub use svg::{Theme, page_css};
 

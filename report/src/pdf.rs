@@ -21,7 +21,7 @@ use typst::{Library, LibraryExt, World};
 use typst_layout::PagedDocument;
 use typst_pdf::{PdfOptions, Timestamp};
 
-use crate::chart::{Theme, compact, sparkline};
+use crate::chart::{Theme, change_size, compact, sparkline};
 use crate::{Better, Error, Kpi, Report, Result, Section};
 use fonts::Fonts;
 use table::Table;
@@ -161,14 +161,10 @@ fn kpi(kpi: &Kpi) -> Value {
 
 /// A direction by shape as well as by colour.
 fn change_text(change: f64) -> String {
-    let percent = change * 100.0;
-    match percent {
-        p if !p.is_finite() => "new".into(),
-        p if p.abs() < 0.05 => "= 0 %".into(),
-        p => {
-            let decimals = if p.abs() < 100.0 { 1 } else { 0 };
-            format!("{} {:.decimals$} %", if p > 0.0 { "▲" } else { "▼" }, p.abs())
-        }
+    match change {
+        c if !c.is_finite() => "new".into(),
+        c if c.abs() < 0.0005 => "= 0 %".into(),
+        c => format!("{} {}", if c > 0.0 { "▲" } else { "▼" }, change_size(c)),
     }
 }
 

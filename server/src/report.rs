@@ -2,8 +2,8 @@
 //!
 //! A section's heading is the first line of its header comment, its definition the rest; its chart is chosen by the shape
 //! of the answer. One row of numbers becomes the headline figures, each compared with the time just before; in a file named
-//! `..._headline` also one row of numbers per currency. A section that names `$step` tells its figures for each piece of the time
-//! of that length, with the piece's start in the column `piece`: all that a line needs is one query, and not one for each day.
+//! `..._headline` also one row of numbers per currency. A section that names `$step`, or a view that does, tells its figures for each piece
+//! of the time of that length, with the piece's start in the column `piece`: all that a line needs is one query, and not one for each day.
 
 mod document;
 
@@ -140,7 +140,7 @@ async fn answer(
 ) -> Result<(Answer, Option<EventTime>)> {
     let complete = complete::through(tables, config, &file, now).await?;
     let line = pieces(over(range, now));
-    if in_pieces(&file) {
+    if in_pieces(config, &file)? {
         let both = [range, range.previous()];
         let (both, trend) =
             tokio::try_join!(each(tables, config, &file, &both, zone), each(tables, config, &file, &line, zone))?;
@@ -159,9 +159,10 @@ async fn answer(
     Ok((Answer { file, result, previous, trend }, complete))
 }
 
-/// Whether the section tells its figures for each piece of the time.
-fn in_pieces(file: &SqlFile) -> bool {
-    file.parameters().contains("step")
+/// Whether the section tells its figures for each piece of the time: it, or a view that it reads, names `$step`.
+fn in_pieces(config: &Config, file: &SqlFile) -> Result<bool> {
+    let views = catalog::list(&config.sql.views)?;
+    Ok(catalog::with_views(file, &views).iter().any(|text| text.parameters().contains("step")))
 }
 
 /// The answers of such a section about pieces of one length that follow each other, in the order of `pieces`: one query.
@@ -178,7 +179,7 @@ async fn each(
     let answer = asked(tables, config, file, (Range { from, to }, step), zone).await?;
     let mut rows = concat_batches(&answer.schema, &answer.batches)?;
     let Some((place, _)) = answer.schema.column_with_name(PIECE) else {
-        let message = format!("{} names $step and has no column `{PIECE}`", file.path.display());
+        let message = format!("{} names $step, or a view that does, and has no column `{PIECE}`", file.path.display());
         return Err(SqlError { message, fix: Some(PIECE_FIX.into()), ..SqlError::default() }.into());
     };
     let starts = cast(&rows.remove_column(place), &DataType::Timestamp(TimeUnit::Nanosecond, None))?;
@@ -225,7 +226,7 @@ pub async fn section(
         )));
     };
     make_current(tables, config, std::slice::from_ref(file), range, now).await?;
-    if in_pieces(file) {
+    if in_pieces(config, file)? {
         let answer = each(tables, config, file, &[range], zone).await?.pop();
         return answer.ok_or_else(|| Error::Bug("a piece without an answer".into()));
     }

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::error::{Error, Result, SqlError};
+use crate::time::SECOND;
 
 /// Numbers of placeholders go so far: PostgreSQL's protocol counts them in 16 bits.
 const NUMBER_MAX: usize = 65_535;
@@ -142,7 +143,6 @@ fn timestamp(name: &str, value: &ScalarValue) -> Result<String> {
 
 /// A length of time: SQL's INTERVAL without days or months, which are not always of one length.
 fn interval(ns: i64) -> String {
-    const SECOND: i64 = 1_000_000_000;
     format!("INTERVAL '{} seconds {} nanoseconds'", ns / SECOND, ns % SECOND)
 }
 

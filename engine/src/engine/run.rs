@@ -108,18 +108,14 @@ pub fn run_file(sql: &str, file: &str, options: &RunOptions) -> Result<RunSummar
     let assembled = assemble(&program, &around)?;
     let reloads = assembled.pipelines.iter().flat_map(|p| p.plan.lookups()).any(|l| l.reloads());
     let runtime = Runtime::start(Setup {
-        sources: assembled.sources,
-        pipelines: assembled.pipelines,
-        workers: options.workers,
         // Without a state directory barriers are only for lookup tables, which reload at them.
         interval: (options.state_dir.is_some() || reloads).then_some(options.checkpoint_interval),
         checkpoints,
         restored,
-        log: None,
         clock: options.clock.clone(),
-        inline: false,
         state_bytes_max: options.state_bytes_max,
         state_spill_at: options.state_spill_at,
+        ..Setup::new(assembled.sources, assembled.pipelines, options.workers)
     })?;
     watch(&runtime, options)?;
     drop(lock);

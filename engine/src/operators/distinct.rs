@@ -81,15 +81,13 @@ impl Seen {
 
     /// The rows that were not seen before, with their columns.
     fn first_seen(&mut self, rows: Rows, columns: Vec<ArrayRef>) -> Result<Option<Rows>> {
-        let touched = self.seen.touch(&columns, rows.len())?;
+        let touched = self.seen.touch(&[(&columns, rows.len())])?;
         let mut newest = self.newest(&touched.rows)?;
         newest.iter_mut().skip(touched.known).for_each(|newest| *newest = i64::MIN);
         let mut passing: Vec<u32> = Vec::new();
         let now = Expiry::now(&rows);
-        for (i, (number, (time, now))) in
-            touched.number.iter().zip(rows.time.values().iter().zip(now.iter())).enumerate()
-        {
-            let Some(newest) = newest.get_mut(*number) else { continue };
+        for (i, (number, (time, now))) in touched.numbers().zip(rows.time.values().iter().zip(now.iter())).enumerate() {
+            let Some(newest) = newest.get_mut(number) else { continue };
             if *newest == i64::MIN || self.expiry.is_expired(*newest, *now) {
                 passing.push(i as u32);
                 *newest = *time;

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::message::Rows;
+use crate::message::{Rows, bounds};
 use crate::time::{SECOND, WATERMARK_MIN, Watermark};
 
 /// A watermark this late (2199-01-01) is no time that was reached but a promise that nothing follows.
@@ -70,16 +70,19 @@ impl Expiry {
         }
     }
 
-    /// Whether some row of a batch might find its key expired by another one, of this batch or with one of the times
-    /// `known`.
-    pub fn within(&self, time: &[i64], now: &[i64], known: &[i64]) -> bool {
+    /// Whether some row might find its key expired by another one, or with one of the times `known`. Of each batch: times,
+    /// and what its rows show of the time.
+    pub fn within<'a>(&self, batches: impl IntoIterator<Item = (&'a [i64], &'a [i64])>, known: &[i64]) -> bool {
         if self.keep == 0 {
             return false;
         }
-        // Folds without branches, which the compiler makes vectors of.
-        let least = |times: &[i64]| times.iter().fold(i64::MAX, |least, t| least.min(*t));
-        let (latest, earliest) = (now.iter().fold(i64::MIN, |most, t| most.max(*t)), least(time).min(least(known)));
-        !now.is_empty() && self.is_expired(earliest, latest)
+        let (mut earliest, mut latest) = (known.iter().fold(i64::MAX, |least, t| least.min(*t)), None);
+        for (time, now) in batches {
+            let (first, last) = bounds(time);
+            earliest = earliest.min(first);
+            latest = latest.max(Some(if std::ptr::eq(time, now) { last } else { bounds(now).1 }));
+        }
+        latest.is_some_and(|latest| self.is_expired(earliest, latest))
     }
 
     fn grid(&self, watermark: Watermark) -> Watermark {

@@ -43,17 +43,26 @@ pub struct KeyedState {
     is_changed: Vec<bool>,
 }
 
-/// The rows of a state that a batch touches, each once: those that were there, then new ones, each in the order of
-/// their first appearance.
+/// The rows of a state that some pieces of input touch, each once: those that were there, then new ones, each in the order
+/// of their first appearance.
 #[derive(Debug, Default)]
 pub struct Touched {
     /// The rows.
     pub rows: Vec<u32>,
-    /// For each, the first row of the batch with its key.
-    pub first: Vec<u32>,
-    /// For each row of the batch, the number of its key among `rows`.
-    pub number: Vec<usize>,
+    /// For each, the first place with its key: which piece, and which row of it.
+    pub first: Vec<(usize, usize)>,
+    /// For each piece, what it touches.
+    pub pieces: Vec<TouchedBy>,
     /// So many of `rows` were there before; the others are new.
+    pub known: usize,
+}
+
+/// What a piece of input touches.
+#[derive(Debug, Default)]
+pub struct TouchedBy {
+    /// For each row of the piece, the number of its key among [`Touched::rows`].
+    pub number: Vec<usize>,
+    /// So many of [`Touched::rows`] were there before, or are new in this piece or an earlier one.
     pub known: usize,
 }
 
@@ -71,6 +80,11 @@ impl Touched {
     /// Those that were there before.
     pub fn known(&self) -> &[u32] {
         self.rows.get(..self.known).unwrap_or_default()
+    }
+
+    /// For each row that came, piece by piece, the number of its key among the rows touched.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.pieces.iter().flat_map(|p| p.number.iter().copied())
     }
 }
 
@@ -107,63 +121,81 @@ impl KeyedState {
         self.key_schema.fields().len()
     }
 
-    /// Finds the rows of a batch's keys, and adds those that are missing; their values must be written next.
-    pub fn touch(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Touched> {
+    /// Finds the rows of the keys of some pieces of input, and adds those that are missing; their values must be written next.
+    /// A piece is its key columns and how many rows it has.
+    pub fn touch(&mut self, pieces: &[(&[ArrayRef], usize)]) -> Result<Touched> {
         let before = self.len;
-        match &mut self.index {
-            Some(index) => {
-                index.intern(keys, &mut self.ids)?;
-                self.len = index.len();
+        let (mut touched, mut first_of_new) = (Touched::default(), Vec::new());
+        for (at, (keys, rows)) in pieces.iter().enumerate() {
+            let from = self.len;
+            match &mut self.index {
+                Some(index) => {
+                    index.intern(keys, &mut self.ids)?;
+                    self.len = index.len();
+                }
+                None => {
+                    self.ids.clear();
+                    self.ids.resize(*rows, 0);
+                    self.len = self.len.max((*rows).min(1));
+                }
             }
-            None => {
-                self.ids.clear();
-                self.ids.resize(rows, 0);
-                self.len = self.len.max(rows.min(1));
-            }
+            let fresh = self.number(at, from, &mut touched);
+            first_of_new.extend(fresh.iter().map(|row| (at, *row as usize)));
+            self.add(keys, from as u32, fresh)?;
         }
-        let (mut touched, mut fresh): (Touched, Vec<u32>) = Default::default();
-        // New rows are numbered as they come, so one is new in this batch if it is the next of them.
-        let mut next = before;
-        let numbers = &mut self.numbers;
-        let number = |(at, id): (u32, &usize)| match numbers.get_mut(*id) {
-            Some(number) => {
-                if *number == NONE {
-                    *number = touched.rows.len() as u32;
-                    touched.rows.push(*id as u32);
-                    touched.first.push(at);
-                }
-                *number as usize
-            }
-            None => {
-                if *id == next {
-                    fresh.push(at);
-                    next += 1;
-                }
-                *id
-            }
-        };
-        touched.number = (0..).zip(&self.ids).map(number).collect();
+        touched.known = touched.rows.len();
         for row in &touched.rows {
             if let Some(number) = self.numbers.get_mut(*row as usize) {
                 *number = NONE;
             }
         }
-        touched.known = touched.rows.len();
-        if !fresh.is_empty() {
-            let known = touched.known;
-            for (number, id) in touched.number.iter_mut().zip(&self.ids).filter(|(_, id)| **id >= before) {
-                *number = id - before + known;
+        self.numbers.resize(self.len, NONE);
+        let (known, is_any_new) = (touched.known, self.len > before);
+        for piece in &mut touched.pieces {
+            piece.known = piece.known - before + known;
+            if is_any_new {
+                // They were numbered by their place in the state, which is above all numbers of known ones.
+                piece.number.iter_mut().filter(|n| **n >= before).for_each(|n| *n = *n - before + known);
             }
-            touched.rows.extend(before as u32..self.len as u32);
-            touched.first.extend(&fresh);
-            self.numbers.resize(self.len, NONE);
-            self.add(keys, before as u32, fresh)?;
         }
+        touched.rows.extend(before as u32..self.len as u32);
+        touched.first.extend(first_of_new);
         Ok(touched)
+    }
+
+    /// Numbers the rows of a piece by `self.ids`, of which those from `from` on are new; gives the first row of each new one.
+    fn number(&mut self, piece: usize, from: usize, touched: &mut Touched) -> Vec<u32> {
+        let (rows, first, numbers) = (&mut touched.rows, &mut touched.first, &mut self.numbers);
+        let mut fresh: Vec<u32> = Vec::new();
+        // New rows are numbered as they come, so one is new in this piece if it is the next of them.
+        let mut next = from;
+        let mut number = std::mem::take(&mut self.ids);
+        for (at, id) in (0_u32..).zip(&mut number) {
+            match numbers.get_mut(*id) {
+                Some(known) => {
+                    if *known == NONE {
+                        *known = rows.len() as u32;
+                        rows.push(*id as u32);
+                        first.push((piece, at as usize));
+                    }
+                    *id = *known as usize;
+                }
+                None if *id == next => {
+                    fresh.push(at);
+                    next += 1;
+                }
+                None => {}
+            }
+        }
+        touched.pieces.push(TouchedBy { number, known: self.len });
+        fresh
     }
 
     /// Adds rows from `from` on, of the keys at `places`.
     fn add(&mut self, keys: &[ArrayRef], from: u32, places: Vec<u32>) -> Result<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
         let rows: Vec<u32> = (from..self.len as u32).collect();
         let places = UInt32Array::from(places);
         self.columns.iter_mut().for_each(|c| c.resize(self.len));
@@ -203,7 +235,7 @@ impl KeyedState {
     /// Drops all rows but these, which get new numbers below their count; memory is given back.
     pub fn retain(&mut self, rows: &[u32]) -> Result<()> {
         let mut kept = Self::new(self.name.clone(), self.key_schema.fields(), self.values.clone())?;
-        let touched = kept.touch(&self.keys(rows)?, rows.len())?;
+        let touched = kept.touch(&[(&self.keys(rows)?, rows.len())])?;
         let keys = self.key_schema.fields().len();
         for (to, from) in kept.columns.iter_mut().zip(&self.columns).skip(keys) {
             to.write(&touched.rows, &from.read(rows)?)?;
@@ -280,8 +312,8 @@ impl KeyedState {
             let columns = batch.columns().iter().zip(fields).map(|(c, f)| widened(c, f.data_type()));
             let columns = columns.collect::<Result<Vec<_>>>()?;
             let (keys, values) = columns.split_at(self.key_schema.fields().len());
-            let touched = self.touch(keys, batch.num_rows())?;
-            let rows: Vec<u32> = touched.number.iter().filter_map(|n| touched.rows.get(*n).copied()).collect();
+            let touched = self.touch(&[(keys, batch.num_rows())])?;
+            let rows: Vec<u32> = touched.numbers().filter_map(|n| touched.rows.get(n).copied()).collect();
             self.write(&rows, 0, values)?;
         }
         self.changed.clear();

@@ -15,7 +15,7 @@ use crate::connectors::{Read, Sink, Source};
 use crate::error::Result;
 use crate::message::Rows;
 use crate::sql::program::Program;
-use crate::time::{SECOND, SystemClock};
+use crate::time::SECOND;
 
 const BATCHES: i64 = 600;
 const ROWS: i64 = 10;
@@ -86,29 +86,18 @@ fn a_sink_that_takes_nothing_holds_up_the_source() {
         let (read, ahead) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
         let source = Box::new(Numbers { next: 0, read: read.clone() });
         let sink = Box::new(Slow { read, written: 0, ahead: ahead.clone() });
-        let runtime = Runtime::start(Setup {
-            sources: vec![SourceSpec {
-                table: program.catalog.tables["t"].clone(),
-                input: Input::Bounded { source, rate_limit: None, fail_on_bad_data: false },
-                rejected: None,
-            }],
-            pipelines: vec![PipelineSpec {
-                name: "o".into(),
-                plan: program.pipelines["o"].plan.clone(),
-                target: Target { sink, commit: None },
-                sides: Sides::default(),
-            }],
-            workers,
-            interval: None,
-            checkpoints: None,
-            restored: None,
-            log: None,
-            clock: Arc::new(SystemClock),
-            inline: false,
-            state_bytes_max: usize::MAX,
-            state_spill_at: None,
-        })
-        .unwrap();
+        let source = SourceSpec {
+            table: program.catalog.tables["t"].clone(),
+            input: Input::Bounded { source, rate_limit: None, fail_on_bad_data: false },
+            rejected: None,
+        };
+        let pipeline = PipelineSpec {
+            name: "o".into(),
+            plan: program.pipelines["o"].plan.clone(),
+            target: Target { sink, commit: None },
+            sides: Sides::default(),
+        };
+        let runtime = Runtime::start(Setup::new(vec![source], vec![pipeline], workers)).unwrap();
         runtime.join().unwrap();
         // Full queues to and from each worker, and a batch in the hands of each thread.
         let most = workers * (2 * QUEUE + 1) + 2;

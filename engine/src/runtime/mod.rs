@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 use crate::log::{Log, LogOffset};
 use crate::operators::join::lookup::Lookup;
 use crate::planted::{self, Bug};
-use crate::time::Clock;
+use crate::time::{Clock, SystemClock};
 use budget::Budget;
 use coordinator::{Commits, Coordinator, Course, Event, Progress, commit_all, refuse_tables_ahead};
 use pipeline::{Counters, PipelineSpec, Report, Surroundings, Target};
@@ -67,6 +67,26 @@ pub struct Setup {
     pub state_bytes_max: usize,
     /// Bytes from which on it goes to disk; by default half of those.
     pub state_spill_at: Option<usize>,
+}
+
+impl Setup {
+    /// Runs each pipeline on `workers` workers, without a log and without checkpoints: what is read again from the start
+    /// needs none.
+    pub fn new(sources: Vec<SourceSpec>, pipelines: Vec<PipelineSpec>, workers: usize) -> Self {
+        Self {
+            sources,
+            pipelines,
+            workers,
+            interval: None,
+            checkpoints: None,
+            restored: None,
+            log: None,
+            clock: Arc::new(SystemClock),
+            inline: false,
+            state_bytes_max: usize::MAX,
+            state_spill_at: None,
+        }
+    }
 }
 
 /// Everything that runs, before threads run it.

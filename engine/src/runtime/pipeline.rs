@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -17,7 +17,7 @@ use super::lookups::Lookups;
 use super::lower::Blueprints;
 use super::sides::{Sides, late_schema};
 use super::state_files::StateFiles;
-use super::worker::{Mark, Worker, Yield};
+use super::worker::{Mark, Worker, Yield, Yields};
 use super::{Result, spawn};
 use crate::checkpoint::{Checkpoints, PipelineState, SET_ASIDE};
 use crate::connectors::{Commit, Sink};
@@ -27,8 +27,11 @@ use crate::operators::graph::{Exit, Graph, Left, Next};
 use crate::sql::plan::Plan;
 use crate::time::{WATERMARK_MIN, Watermark};
 
-/// Messages that wait between two threads; then the sender waits.
+/// Messages that wait between two threads, those that the receiver has taken at once among them; then the sender waits.
 pub(super) const QUEUE: usize = 8;
+
+/// Messages that a thread takes, and sends, at once.
+pub(super) const AT_ONCE: usize = 4;
 
 /// As [`QUEUE`], before a final thread that takes what waits as one: the more waits, the fewer changes.
 const GATHERED: usize = 32;
@@ -236,13 +239,13 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
     }
     let (mut feeds, mut yields, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for (n, worker) in workers.into_iter().enumerate() {
-        let (feed, fed) = sync_channel(QUEUE);
-        let (out, yielded) = sync_channel(if gathers { GATHERED } else { QUEUE });
-        threads.push(spawn(format!("{name}-{n}"), around.reports.clone(), move || worker.run(fed, &out))?);
+        let (feed, fed) = sync_channel(QUEUE - AT_ONCE);
+        let (out, yielded) = sync_channel(if gathers { GATHERED } else { QUEUE } / AT_ONCE - 1);
+        threads.push(spawn(format!("{name}-{n}"), around.reports.clone(), move || worker.run(&fed, &out))?);
         feeds.push(feed);
-        yields.push(yielded);
+        yields.push(Yields::new(yielded));
     }
-    threads.push(spawn(format!("{name}-final"), around.reports, move || last.run(&yields))?);
+    threads.push(spawn(format!("{name}-final"), around.reports, move || last.run(yields))?);
     Ok((Running { reads, to: To::Threads(feeds), turn: 0, counters }, threads))
 }
 
@@ -274,27 +277,27 @@ struct Outlet {
 }
 
 impl Final {
-    fn run(mut self, yields: &[Receiver<Yield>]) -> Result<()> {
-        let mut turn = 0;
+    fn run(mut self, mut yields: Vec<Yields>) -> Result<()> {
+        let (mut turn, workers) = (0, yields.len());
         loop {
-            let Some(own) = yields.get(turn) else { return Ok(()) };
-            let first = match own.try_recv() {
-                Err(TryRecvError::Empty) => {
+            let Some(own) = yields.get_mut(turn) else { return Ok(()) };
+            let first = match own.try_next() {
+                None => {
                     self.pause()?;
-                    own.recv().ok()
+                    own.next()
                 }
-                first => first.ok(),
+                first => first,
             };
             let Some(first) = first else { return Ok(()) };
             match first {
                 Yield::Batch(left) => {
-                    turn = (turn + 1) % yields.len();
+                    turn = (turn + 1) % workers;
                     self.take(left)?;
                 }
                 Yield::Broadcast(left, mark) => {
                     let mut watermarks = self.take_rows(left)?;
-                    for n in 1..yields.len() {
-                        let Some(y) = yields.get((turn + n) % yields.len()).and_then(|y| y.recv().ok()) else {
+                    for n in 1..workers {
+                        let Some(y) = yields.get_mut((turn + n) % workers).and_then(Yields::next) else {
                             return Ok(());
                         };
                         let Yield::Broadcast(left, other) = y else {

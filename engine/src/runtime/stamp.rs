@@ -12,7 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::checkpoint::{Partition, StampState};
 use crate::error::Result;
-use crate::message::{Rows, ascends, nanoseconds};
+use crate::message::{Rows, ascends, bounds, nanoseconds};
 use crate::planted::{self, Bug};
 use crate::sql::catalog::Table;
 use crate::time::{SECOND, WATERMARK_MAX, WATERMARK_MIN, Watermark};
@@ -51,12 +51,6 @@ struct Timed {
     /// The least and the greatest of `time`; see [`bounds`].
     bounds: (i64, i64),
     untimed: Option<RecordBatch>,
-}
-
-/// The least and the greatest time, in one pass: rows are read here for the first time, so each pass costs what memory
-/// costs. Of none the least is above the greatest.
-fn bounds(times: &[i64]) -> (i64, i64) {
-    times.iter().fold((i64::MAX, i64::MIN), |(min, max), t| (min.min(*t), max.max(*t)))
 }
 
 /// What each row of a batch says of the watermark.
@@ -172,15 +166,15 @@ impl Stamper {
         };
         let time = nanoseconds(batch.column(column))?;
         let inside = |t: i64| (TIME_MIN..TIME_MAX).contains(&t);
-        let bounds = bounds(time.values());
-        if time.null_count() == 0 && (time.is_empty() || inside(bounds.0) && inside(bounds.1)) {
-            return Ok(Timed { batch, time, bounds, untimed: None });
+        let (min, max) = bounds(time.values());
+        if time.null_count() == 0 && (time.is_empty() || inside(min) && inside(max)) {
+            return Ok(Timed { batch, time, bounds: (min, max), untimed: None });
         }
         let timed: BooleanArray = time.iter().map(|t| Some(t.is_some_and(inside))).collect();
         let untimed = Some(filter_record_batch(&batch, &not(&timed)?)?);
         let batch = filter_record_batch(&batch, &timed)?;
         let time = nanoseconds(batch.column(column))?;
-        Ok(Timed { bounds: self::bounds(time.values()), batch, time, untimed })
+        Ok(Timed { bounds: bounds(time.values()), batch, time, untimed })
     }
 
     /// What the rows say of the watermark; nothing, where they are too far ahead of their arrival.

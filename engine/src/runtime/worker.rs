@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::Result;
 use super::budget::Share;
-use super::pipeline::Feed;
+use super::pipeline::{AT_ONCE, Feed};
 use crate::message::Message;
 use crate::operators::graph::{Graph, Left, Next};
 
@@ -14,6 +14,36 @@ pub(super) enum Yield {
     Batch(Vec<Left>),
     /// Of anything that every worker gets.
     Broadcast(Vec<Left>, Mark),
+}
+
+/// The end of the final thread at which a worker's yields arrive.
+pub(super) struct Yields {
+    from: Receiver<Vec<Yield>>,
+    here: std::vec::IntoIter<Yield>,
+}
+
+impl Yields {
+    pub(super) fn new(from: Receiver<Vec<Yield>>) -> Self {
+        Self { from, here: Vec::new().into_iter() }
+    }
+
+    /// The next, if it is here.
+    pub(super) fn try_next(&mut self) -> Option<Yield> {
+        if self.here.len() == 0
+            && let Ok(yields) = self.from.try_recv()
+        {
+            self.here = yields.into_iter();
+        }
+        self.here.next()
+    }
+
+    /// Waits for the next; none if the worker has ended.
+    pub(super) fn next(&mut self) -> Option<Yield> {
+        while self.here.len() == 0 {
+            self.here = self.from.recv().ok()?.into_iter();
+        }
+        self.here.next()
+    }
 }
 
 /// What every worker gets at the same place.
@@ -32,13 +62,25 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn run(mut self, feed: Receiver<Feed>, out: &SyncSender<Yield>) -> Result<()> {
-        for message in feed {
-            let result = match self.yields(message)? {
-                (left, None) => Yield::Batch(left),
-                (left, Some(mark)) => Yield::Broadcast(left, mark),
-            };
-            if out.send(result).is_err() {
+    /// Takes what waits at once, and sends at once what comes of it: threads that wake each other for each batch spend
+    /// more on that than on the cheapest batches.
+    pub(super) fn run(mut self, feeds: &Receiver<Feed>, out: &SyncSender<Vec<Yield>>) -> Result<()> {
+        while let Ok(first) = feeds.recv() {
+            let (mut yields, mut done) = (Vec::with_capacity(AT_ONCE), Ok(()));
+            for feed in std::iter::once(first).chain(feeds.try_iter()).take(AT_ONCE) {
+                match self.yields(feed) {
+                    Ok((left, None)) => yields.push(Yield::Batch(left)),
+                    Ok((left, Some(mark))) => yields.push(Yield::Broadcast(left, mark)),
+                    // What came before goes on all the same.
+                    Err(e) => {
+                        done = Err(e);
+                        break;
+                    }
+                }
+            }
+            let is_gone = out.send(yields).is_err();
+            done?;
+            if is_gone {
                 return Ok(());
             }
         }

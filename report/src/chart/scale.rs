@@ -84,6 +84,17 @@ impl NumberScale {
     }
 }
 
+/// The size of a change, whatever its direction, from it as a share: `3.4 %`, `120 %`; of a figure more than ten times what it
+/// was, how often that: `×48.6`.
+pub fn change_size(change: f64) -> String {
+    let percent = change.abs() * 100.0;
+    match percent {
+        _ if change > 9.0 => format!("×{}", compact(change + 1.0)),
+        p if p < 100.0 => format!("{p:.1} %"),
+        p => format!("{p:.0} %"),
+    }
+}
+
 /// A number in at most three significant digits with an SI prefix: `0`, `0.042`, `12.5`, `1.23k`, `45M`, `2G`, `7T`.
 ///
 /// For headline figures and axes; tables and CSV show numbers in full.
@@ -366,6 +377,12 @@ mod tests {
         assert_eq!(labels(0.0, 2.4e9), "0 500M 1G 1.5G 2G 2.5G");
         assert_eq!(labels(1_000_000.0, 1_000_010.0), "1000000 1000002 1000004 1000006 1000008 1000010");
         assert_eq!(labels(0.0, 0.0025), "0 0.0005 0.001 0.0015 0.002 0.0025");
+    }
+
+    #[test]
+    fn changes_beyond_tenfold_are_told_as_a_factor() {
+        let texts = [0.034, -0.5, 1.2, 9.0, 9.2, 48.6, -20.0].map(change_size);
+        assert_eq!(texts, ["3.4 %", "50.0 %", "120 %", "900 %", "×10.2", "×49.6", "2000 %"]);
     }
 
     #[test]

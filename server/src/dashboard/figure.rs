@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 use millstream::Result;
-use millstream_report::chart::{compact, sparkline};
+use millstream_report::chart::{change_size, compact, sparkline};
 use millstream_report::{Better, Theme};
 
 use super::ask::{Answer, Question, ask, numbers, only, texts};
@@ -137,23 +137,21 @@ impl Figure {
 
     /// The direction by shape, in words for screen readers, and in colour where one direction is good.
     fn change(&self, change: f64) -> Markup {
-        let percent = change * 100.0;
-        if percent.abs() < 0.05 {
+        if change.abs() < 0.0005 {
             return html! { span.muted { "± 0 %" } };
         }
-        let up = percent > 0.0;
+        let up = change > 0.0;
         let mood = match self.better {
             Better::Neither => "neither",
             Better::Higher if up => "better",
             Better::Lower if !up => "better",
             _ => "worse",
         };
-        let decimals = if percent.abs() < 100.0 { 1 } else { 0 };
         html! {
             span class=(mood) {
                 span aria-hidden="true" { (if up { "▲" } else { "▼" }) }
                 span.unseen { (if up { "up" } else { "down" }) }
-                " " (format!("{:.decimals$} %", percent.abs()))
+                " " (change_size(change))
             }
         }
     }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Datelike, Days, Months, NaiveDate};
 use chrono_tz::Tz;
 use millstream::time::{EventTime, show};
 use millstream::{Error, Result};
+use millstream_report::chart::change_size;
 use sha2::{Digest, Sha256};
 
 use super::due::Covers;
@@ -184,8 +185,10 @@ fn text(answers: &Answers, config: &Config) -> Result<String> {
     let mut lines =
         vec![document.title.clone(), format!("{} ({})", document.period, document.time_zone), String::new()];
     for kpi in &document.kpis {
-        let change =
-            kpi.change.map_or_else(String::new, |c| format!(" ({:+.1} % against the period before)", c * 100.0));
+        let change = kpi.change.map_or_else(String::new, |change| {
+            let direction = if change < 0.0 { "down" } else { "up" };
+            format!(" ({direction} {} against the period before)", change_size(change))
+        });
         lines.push(format!("{}: {}{change}", kpi.label, kpi.text().unwrap_or_else(|| "no data".to_string())));
     }
     lines.push(String::new());

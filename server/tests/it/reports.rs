@@ -254,7 +254,8 @@ async fn a_small_line_has_the_figures_of_each_day_alone() {
         report::run(&tables, &config, "own", range, chrono_tz::UTC, begin + 5 * DAY).await.unwrap_err().to_string();
     let fix = "fix: select date_bin($step, at, $from) AS piece, or take it from report_pieces";
     assert!(
-        error.contains("own/10_headline.sql names $step and has no column `piece`") && error.contains(fix),
+        error.contains("own/10_headline.sql names $step, or a view that does, and has no column `piece`")
+            && error.contains(fix),
         "{error}"
     );
     asked.server.stop().await.unwrap();

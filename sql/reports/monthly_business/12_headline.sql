@@ -10,12 +10,7 @@ SELECT
   coalesce(cost.effective_usd, 0) AS infrastructure_cost_usd
 FROM report_pieces AS p
 LEFT JOIN active_pieces AS active ON active.piece = p.piece
-LEFT JOIN (
-  SELECT date_bin($step, CAST(first_at AS TIMESTAMP), $from) AS piece, count(*) AS users
-  FROM first_seen
-  WHERE first_at >= $from AND first_at < $to
-  GROUP BY 1
-) AS seen ON seen.piece = p.piece
+LEFT JOIN new_user_pieces AS seen ON seen.piece = p.piece
 LEFT JOIN (
   SELECT
     date_bin($step, CAST(event_time AS TIMESTAMP), $from) AS piece,

@@ -15,12 +15,7 @@ SELECT
   api.latency_p95_ms AS api_p95_ms
 FROM report_pieces AS p
 LEFT JOIN active_pieces AS active ON active.piece = p.piece
-LEFT JOIN (
-  SELECT date_bin($step, CAST(first_at AS TIMESTAMP), $from) AS piece, count(*) AS users
-  FROM first_seen
-  WHERE first_at >= $from AND first_at < $to
-  GROUP BY 1
-) AS seen ON seen.piece = p.piece
+LEFT JOIN new_user_pieces AS seen ON seen.piece = p.piece
 LEFT JOIN (
   SELECT
     piece,

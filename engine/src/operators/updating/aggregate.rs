@@ -4,17 +4,18 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt64Array};
+use arrow::compute::{and, prep_null_mask_filter};
 use arrow::datatypes::UInt64Type;
 use arrow::record_batch::RecordBatch;
 
 use super::changes::{Changes, taken_back};
 use super::first_sight::{FirstSight, Sights};
-use super::function::{Function, News};
+use super::function::{News, RowNews};
 use super::multiset::Multiset;
 use super::share;
 use super::spec::UpdatingAggregate;
-use super::step::{Arrival, Places, Step, integers};
-use super::waiting::{Input, Waiting, joined, shares};
+use super::step::{Arrival, Counted, Places, Step, integers};
+use super::waiting::{Input, Waiting, pieces, shares};
 use crate::error::Result;
 use crate::message::{Rows, SliceState};
 use crate::operators::accumulate::Inputs;
@@ -76,10 +77,13 @@ impl Updating {
         for input in self.waiting.take() {
             match input {
                 Input::Rows(batches) => {
-                    let Some(rows) = joined(batches)? else { continue };
                     let aggregation = self.spec.aggregation.clone();
-                    for (rows, inputs) in of_good_rows(rows, out, &|rows| aggregation.inputs(&rows.batch))? {
-                        self.rows(&rows, inputs, out)?;
+                    let mut good = Vec::with_capacity(batches.len());
+                    for rows in pieces(batches)? {
+                        good.extend(of_good_rows(rows, out, &|rows| aggregation.inputs(&rows.batch))?);
+                    }
+                    if !good.is_empty() {
+                        self.rows(&good, out)?;
                     }
                 }
                 Input::Shares(all) => {
@@ -93,145 +97,113 @@ impl Updating {
     }
 
     /// Finds the groups and brings everything up to date but the functions.
-    fn step(&mut self, keys: &[ArrayRef], arrival: &Arrival<'_>) -> Result<Step> {
-        let touched = self.groups.touch(keys, arrival.time.len())?;
+    fn step(&mut self, arrivals: &[Arrival<'_>]) -> Result<Step> {
+        let keys: Vec<(&[ArrayRef], usize)> = arrivals.iter().map(|a| (a.keys, a.time.len())).collect();
+        let touched = self.groups.touch(&keys)?;
         let own = self.groups.read(touched.known(), 0, self.places.functions)?;
         let mut step = Step::new(touched, &own, self.places, &mut self.next_serial);
-        step.take(arrival, &self.expiry, self.is_global(), &mut self.next_serial);
+        step.take(arrivals, &self.expiry, self.is_global(), &mut self.next_serial);
         Ok(step)
     }
 
-    fn rows(&mut self, rows: &Rows, mut inputs: Inputs, out: &mut Output) -> Result<()> {
-        let now = Expiry::now(rows);
-        let mut retracts = rows.retracts.clone();
-        let arrival = Arrival { now: &now, time: rows.time.values(), retracts: retracts.as_ref() };
-        let keys = std::mem::take(&mut inputs.groups);
-        let step = self.step(&keys, &arrival)?;
-        let mut number = Cow::Borrowed(step.touched.number.as_slice());
-        if let Some(live) = &step.live_rows {
-            inputs = inputs.filter(live)?;
-            number = live.values().set_indices().filter_map(|i| number.get(i).copied()).collect();
-            retracts = match retracts {
-                Some(r) => Some(arrow::compute::filter(&r, live)?.as_boolean().clone()),
-                None => None,
-            };
+    fn rows(&mut self, pieces: &[(Rows, Inputs)], out: &mut Output) -> Result<()> {
+        let now: Vec<Cow<'_, [i64]>> = pieces.iter().map(|(rows, _)| Expiry::now(rows)).collect();
+        let arrivals = pieces.iter().zip(&now).map(|((rows, inputs), now)| Arrival {
+            keys: &inputs.groups,
+            now,
+            time: rows.time.values(),
+            retracts: rows.retracts.as_ref(),
+        });
+        let arrivals: Vec<Arrival<'_>> = arrivals.collect();
+        let mut step = self.step(&arrivals)?;
+        let counted = step.counted(pieces)?;
+        let keys: Vec<&[ArrayRef]> = arrivals.iter().map(|a| a.keys).collect();
+        self.take_rows(&keys, &step, &counted, out)
+    }
+
+    /// Moves the functions on by rows.
+    fn take_rows(&mut self, keys: &[&[ArrayRef]], step: &Step, counted: &[Counted], out: &mut Output) -> Result<()> {
+        let (sights, recomputed) = self.by_group(step, counted)?;
+        let mut news = Vec::with_capacity(self.spec.functions.len());
+        for (i, function) in self.spec.functions.iter().enumerate() {
+            news.push(match recomputed.iter().find(|(at, _)| *at == i) {
+                Some((_, result)) => News::Result(result.clone()),
+                None => News::Rows(rows_of(i, counted, function.first_sight.then_some(&sights))?),
+            });
         }
-        self.take_rows(&keys, &step, &inputs, &number, retracts.as_ref(), out)
+        self.finish(keys, step, &news, out)
+    }
+
+    /// Takes rows where more is kept by group than states: which of them are first of their group, piece by piece, and the
+    /// results of the functions that are computed from all rows.
+    fn by_group(&mut self, step: &Step, counted: &[Counted]) -> Result<(Vec<FunctionSights>, Vec<(usize, ArrayRef)>)> {
+        let mut sights = Vec::new();
+        if self.places.serial.is_none() {
+            return Ok((sights, Vec::new()));
+        }
+        for rows in counted {
+            let serials = rows.number.iter().filter_map(|n| step.serial.get(*n).copied());
+            let group = UInt64Array::from(serials.collect::<Vec<_>>());
+            sights.push(self.first_sights(&group, rows)?);
+            if let Some(multiset) = &mut self.multiset {
+                multiset.take(&group, &rows.inputs, rows.retracts.as_ref())?;
+            }
+        }
+        let results = match &self.multiset {
+            Some(multiset) => multiset.results(&self.spec.functions, &step.serial)?,
+            None => Vec::new(),
+        };
+        Ok((sights, results))
+    }
+
+    fn first_sights(&mut self, group: &UInt64Array, rows: &Counted) -> Result<FunctionSights> {
+        let (inputs, mut all) = (&rows.inputs, Vec::new());
+        for seen in &mut self.first_sights {
+            let arguments = seen.functions.first().and_then(|i| inputs.arguments.get(*i));
+            let filters: Vec<Option<&BooleanArray>> =
+                seen.functions.iter().map(|i| inputs.filters.get(*i).and_then(Option::as_ref)).collect();
+            let arguments = arguments.map(Vec::as_slice).unwrap_or_default();
+            let sights = seen.take(group.clone(), arguments, &filters, rows.retracts.as_ref())?;
+            all.extend(seen.functions.iter().copied().zip(sights));
+        }
+        Ok(all)
     }
 
     /// Moves the functions on by a worker's states.
     fn share(&mut self, share: &RecordBatch, out: &mut Output) -> Result<()> {
         let share::Parts { first, newest, keys, mut states } =
             share::read(share, self.spec.aggregation.group_fields.len())?;
-        let step = self.step(keys, &Arrival { now: first, time: newest, retracts: None })?;
-        let mut advance = Vec::with_capacity(self.spec.functions.len());
+        let step = self.step(&[Arrival { keys, now: first, time: newest, retracts: None }])?;
+        let number = step.touched.pieces.first().map(|p| p.number.as_slice()).unwrap_or_default();
+        let mut news = Vec::with_capacity(self.spec.functions.len());
         for aggregate in &self.spec.aggregation.aggregates {
             let (own, rest) = states.split_at(aggregate.function.state_fields()?.len().min(states.len()));
-            advance.push(Advance::Merge(own.to_vec()));
+            news.push(News::States(own, number));
             states = rest;
         }
-        self.finish(keys, &step, &step.touched.number, &advance, out)
+        self.finish(&[keys], &step, &news, out)
     }
 
     /// The one row that an aggregate without keys has over no rows, when the input has ended with none.
     fn nothing(&mut self, out: &mut Output) -> Result<()> {
         let inputs = self.spec.aggregation.inputs(&RecordBatch::new_empty(self.spec.input.clone()))?;
-        let step = self.step(&[], &Arrival { now: &[0], time: &[0], retracts: None })?;
-        self.take_rows(&[], &step, &inputs, &[], None, out)
+        let step = self.step(&[Arrival { keys: &[], now: &[0], time: &[0], retracts: None }])?;
+        let appended = Some(BooleanArray::from(Vec::<bool>::new()));
+        let none = Counted { number: Vec::new(), groups: 1, inputs, appended, retracts: None };
+        self.take_rows(&[&[]], &step, &[none], out)
     }
 
-    /// Moves the functions on by rows: `number` is the group of each.
-    fn take_rows(
-        &mut self,
-        keys: &[ArrayRef],
-        step: &Step,
-        inputs: &Inputs,
-        number: &[usize],
-        retracts: Option<&BooleanArray>,
-        out: &mut Output,
-    ) -> Result<()> {
-        let group: Option<UInt64Array> = self
-            .places
-            .serial
-            .map(|_| number.iter().filter_map(|n| step.serial.get(*n).copied()).collect::<Vec<_>>().into());
-        let sights = match &group {
-            Some(group) => self.first_sights(group, inputs, retracts)?,
-            None => Vec::new(),
-        };
-        let recomputed = match (&mut self.multiset, &group) {
-            (Some(multiset), Some(group)) => {
-                multiset.take(group, inputs, retracts)?;
-                multiset.results(&self.spec.functions, &step.serial)?
-            }
-            _ => Vec::new(),
-        };
-        let functions = self.spec.functions.clone();
-        let news = |i: usize, function: &Function| {
-            if let Some((_, result)) = recomputed.iter().find(|(at, _)| *at == i) {
-                return Ok(Advance::To(vec![result.clone()]));
-            }
-            let arguments = inputs.arguments.get(i).cloned().unwrap_or_default();
-            if function.first_sight {
-                let own = sights.iter().find(|(at, _)| *at == i).map(|(_, s)| s);
-                return Ok(Advance::By {
-                    arguments,
-                    appended: own.map(|s| s.appended.clone()),
-                    retracted: own.and_then(|s| s.retracted.clone()),
-                });
-            }
-            let filter = inputs.filters.get(i).and_then(Option::as_ref);
-            let (appended, retracted) = signs(filter, retracts)?;
-            Ok(Advance::By { arguments, appended, retracted })
-        };
-        let advance: Vec<Advance> = functions.iter().enumerate().map(|(i, f)| news(i, f)).collect::<Result<_>>()?;
-        self.finish(keys, step, number, &advance, out)
-    }
-
-    fn first_sights(
-        &mut self,
-        group: &UInt64Array,
-        inputs: &Inputs,
-        retracts: Option<&BooleanArray>,
-    ) -> Result<Vec<(usize, Sights)>> {
-        let mut all = Vec::new();
-        for seen in &mut self.first_sights {
-            let arguments = seen.functions.first().and_then(|i| inputs.arguments.get(*i));
-            let filters: Vec<Option<&BooleanArray>> =
-                seen.functions.iter().map(|i| inputs.filters.get(*i).and_then(Option::as_ref)).collect();
-            let sights =
-                seen.take(group.clone(), arguments.map(Vec::as_slice).unwrap_or_default(), &filters, retracts)?;
-            all.extend(seen.functions.iter().copied().zip(sights));
-        }
-        Ok(all)
-    }
-
-    /// Moves the functions on, sends what changed and writes the state.
-    fn finish(
-        &mut self,
-        keys: &[ArrayRef],
-        step: &Step,
-        number: &[usize],
-        advance: &[Advance],
-        out: &mut Output,
-    ) -> Result<()> {
+    /// Moves the functions on, sends what changed and writes the state. `keys`: those that came in, piece by piece.
+    fn finish(&mut self, keys: &[&[ArrayRef]], step: &Step, news: &[News<'_>], out: &mut Output) -> Result<()> {
         let groups = step.touched.len();
         let had_rows = step.touched.rows.get(..step.had).unwrap_or_default();
         let (mut columns, mut old_results, mut results) = (step.own_columns(self.places), Vec::new(), Vec::new());
         let mut from = self.places.functions;
-        for (function, advance) in self.spec.functions.iter().zip(advance) {
+        for (function, news) in self.spec.functions.iter().zip(news) {
             let old = self.groups.read(had_rows, from, function.columns.len())?;
             from += function.columns.len();
             let kept: Vec<ArrayRef> = old.iter().map(|c| c.slice(0, step.going_on)).collect();
-            let new = match advance {
-                Advance::To(columns) => columns.clone(),
-                Advance::By { arguments, appended, retracted } => {
-                    let news = News::Rows { arguments, appended: appended.as_ref(), retracted: retracted.as_ref() };
-                    function.advance(&kept, step.going_on, &news, number, groups)?
-                }
-                Advance::Merge(states) => {
-                    function.advance(&kept, step.going_on, &News::States(states), number, groups)?
-                }
-            };
+            let new = function.advance(&kept, step.going_on, news, groups)?;
             if step.had > 0 {
                 old_results.push(function.result(&old, step.had)?);
             }
@@ -322,31 +294,38 @@ impl Updating {
     }
 }
 
-/// What moves a function's columns on.
-enum Advance {
-    /// To these.
-    To(Vec<ArrayRef>),
-    /// By these rows.
-    By { arguments: Vec<ArrayRef>, appended: Option<BooleanArray>, retracted: Option<BooleanArray> },
-    /// By these states.
-    Merge(Vec<ArrayRef>),
+/// By function, which rows of a piece are the first of their group.
+type FunctionSights = Vec<(usize, Sights)>;
+
+/// What function `i` takes of each piece: where only first sights count, those.
+fn rows_of<'a>(i: usize, counted: &'a [Counted], sights: Option<&[FunctionSights]>) -> Result<Vec<RowNews<'a>>> {
+    let mut news = Vec::with_capacity(counted.len());
+    for (at, rows) in counted.iter().enumerate() {
+        let Counted { number, groups, inputs, appended, retracts } = rows;
+        let own = sights.and_then(|all| all.get(at)?.iter().find(|(of, _)| *of == i));
+        let filter = inputs.filters.get(i).and_then(Option::as_ref);
+        let (appended, retracted) = match (own, sights) {
+            (Some((_, own)), _) => (Some(own.appended.clone()), own.retracted.clone()),
+            (None, Some(_)) => (None, None),
+            (None, None) => {
+                let retracted = retracts.as_ref().map(|r| let_through(r, filter)).transpose()?;
+                let appended = appended.as_ref().map(|a| let_through(a, filter)).transpose()?;
+                (appended.or_else(|| filter.cloned()), retracted)
+            }
+        };
+        let arguments = inputs.arguments.get(i).map(Vec::as_slice).unwrap_or_default();
+        news.push(RowNews { number, groups: *groups, arguments, appended, retracted });
+    }
+    Ok(news)
 }
 
-/// The rows that count and those that are taken back, of the rows that a filter lets through.
-fn signs(
-    filter: Option<&BooleanArray>,
-    retracts: Option<&BooleanArray>,
-) -> Result<(Option<BooleanArray>, Option<BooleanArray>)> {
-    let Some(retracts) = retracts else { return Ok((filter.cloned(), None)) };
-    let appended = arrow::compute::not(retracts)?;
-    Ok(match filter {
-        None => (Some(appended), Some(retracts.clone())),
-        Some(filter) => {
-            let filter = if filter.null_count() > 0 { &arrow::compute::prep_null_mask_filter(filter) } else { filter };
-            let both = |sign: &BooleanArray| arrow::compute::and(filter, sign);
-            (Some(both(&appended)?), Some(both(retracts)?))
-        }
-    })
+/// The marked rows that a filter lets through.
+fn let_through(marked: &BooleanArray, filter: Option<&BooleanArray>) -> Result<BooleanArray> {
+    match filter {
+        None => Ok(marked.clone()),
+        Some(filter) if filter.null_count() > 0 => Ok(and(&prep_null_mask_filter(filter), marked)?),
+        Some(filter) => Ok(and(filter, marked)?),
+    }
 }
 
 impl Operator for Updating {

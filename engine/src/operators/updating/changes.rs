@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array, make_comparator};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, make_comparator};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{SortOptions, interleave, or, take};
+use arrow::compute::{SortOptions, interleave, or};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
@@ -13,10 +13,10 @@ use crate::message::Rows;
 
 /// The results of some groups before and after a batch.
 pub(super) struct Changes<'a> {
-    /// The key columns of the rows that came in.
-    pub keys: &'a [ArrayRef],
-    /// For each group, the first of those rows with its key.
-    pub first: &'a [u32],
+    /// The key columns of the rows that came in, piece by piece.
+    pub keys: &'a [&'a [ArrayRef]],
+    /// For each group, the first of those rows with its key: which piece, and where in it.
+    pub first: &'a [(usize, usize)],
     /// The newest event time of each group.
     pub newest: &'a [i64],
     /// The first so many groups had a result.
@@ -54,8 +54,12 @@ impl Changes<'_> {
         let time = places.iter().map(|(_, group)| self.newest.get(*group).copied().unwrap_or_default());
         let time = Int64Array::from(time.collect::<Vec<_>>());
         let first = places.iter().map(|(_, group)| self.first.get(*group).copied().unwrap_or_default());
-        let first = UInt32Array::from(first.collect::<Vec<_>>());
-        let mut columns = self.keys.iter().map(|k| take(k, &first, None)).collect::<Result<Vec<_>, _>>()?;
+        let first: Vec<(usize, usize)> = first.collect();
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for column in 0..self.keys.first().map_or(0, |k| k.len()) {
+            let pieces: Vec<&dyn Array> = self.keys.iter().filter_map(|k| k.get(column).map(|c| &**c)).collect();
+            columns.push(interleave(&pieces, &first)?);
+        }
         for (old, new) in self.old.iter().zip(self.new) {
             columns.push(interleave(&[old.as_ref(), new.as_ref()], &places)?);
         }

@@ -66,7 +66,7 @@ impl FirstSight {
         let rows = group.len();
         let mut keys: Vec<ArrayRef> = vec![Arc::new(group)];
         keys.extend(arguments.iter().take(self.arguments()).cloned());
-        let touched = self.seen.touch(&keys, rows)?;
+        let touched = self.seen.touch(&[(&keys, rows)])?;
         let (mut columns, mut sights) = (Vec::new(), Vec::new());
         let mut changed: Vec<bool> = (0..touched.len()).map(|i| i >= touched.known || self.retracting).collect();
         for (i, filter) in filters.iter().enumerate() {
@@ -75,11 +75,11 @@ impl FirstSight {
                 before.first().map(|b| b.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default();
             before.resize(touched.len(), 0);
             let mut after = before.clone();
-            for (row, pair) in touched.number.iter().enumerate() {
+            for (row, pair) in touched.numbers().enumerate() {
                 if filter.is_some_and(|f| !f.value(row) || f.is_null(row)) {
                     continue;
                 }
-                let Some(n) = after.get_mut(*pair) else { continue };
+                let Some(n) = after.get_mut(pair) else { continue };
                 let back = retracts.is_some_and(|r| r.value(row));
                 *n += if back { -1 } else { 1 };
             }
@@ -97,15 +97,15 @@ impl FirstSight {
         Ok(sights)
     }
 
-    fn sights(&self, first: &[u32], rows: usize, before: &[i64], after: &[i64]) -> Sights {
+    fn sights(&self, first: &[(usize, usize)], rows: usize, before: &[i64], after: &[i64]) -> Sights {
         let (mut appended, mut retracted) = (vec![false; rows], vec![false; rows]);
-        for (row, (before, after)) in first.iter().zip(before.iter().zip(after)) {
+        for ((_, row), (before, after)) in first.iter().zip(before.iter().zip(after)) {
             let mark = match (*before > 0, *after > 0) {
                 (false, true) => &mut appended,
                 (true, false) => &mut retracted,
                 _ => continue,
             };
-            mark.iter_mut().skip(*row as usize).take(1).for_each(|m| *m = true);
+            mark.iter_mut().skip(*row).take(1).for_each(|m| *m = true);
         }
         Sights { appended: appended.into(), retracted: self.retracting.then(|| retracted.into()) }
     }

@@ -44,19 +44,28 @@ pub(super) struct Function {
     keeps_result: bool,
 }
 
-/// What a batch brings to the groups it touches.
+/// What moves a function's columns on.
 pub(super) enum News<'a> {
-    /// Rows, by group.
-    Rows {
-        /// The function's arguments.
-        arguments: &'a [ArrayRef],
-        /// The rows that count, if not all.
-        appended: Option<&'a BooleanArray>,
-        /// The rows that are taken back.
-        retracted: Option<&'a BooleanArray>,
-    },
-    /// States.
-    States(&'a [ArrayRef]),
+    /// The result of all rows of each group.
+    Result(ArrayRef),
+    /// Rows, piece by piece.
+    Rows(Vec<RowNews<'a>>),
+    /// States, and the group of each.
+    States(&'a [ArrayRef], &'a [usize]),
+}
+
+/// A piece of rows for one function.
+pub(super) struct RowNews<'a> {
+    /// The group of each row.
+    pub(super) number: &'a [usize],
+    /// So many groups have had a row when these have been taken.
+    pub(super) groups: usize,
+    /// The function's arguments.
+    pub(super) arguments: &'a [ArrayRef],
+    /// The rows that count, if not all.
+    pub(super) appended: Option<BooleanArray>,
+    /// The rows that are taken back.
+    pub(super) retracted: Option<BooleanArray>,
 }
 
 impl Function {
@@ -96,20 +105,21 @@ impl Function {
         Ok(Self { function, upkeep, first_sight, columns, own_columns, values, is_state, keeps_result })
     }
 
-    /// The columns of `groups` groups after the news. `old`: the columns of the first `had` of them; `number`: the group of
-    /// each row, or state, of the news.
+    /// The columns of `groups` groups after the news. `old`: the columns of the first `had` of them.
     pub(super) fn advance(
         &self,
         old: &[ArrayRef],
         had: usize,
         news: &News<'_>,
-        number: &[usize],
         groups: usize,
     ) -> Result<Vec<ArrayRef>> {
+        if let News::Result(result) = news {
+            return Ok(vec![result.clone()]);
+        }
         let (own, rest) = old.split_at(self.own_columns.min(old.len()));
-        let mut columns = advance(&self.function, own, had, news, number, groups)?;
+        let mut columns = advance(&self.function, own, had, news, groups)?;
         if let Some(values) = &self.values {
-            let count = advance(values, rest.get(..1).unwrap_or_default(), had, news, number, groups)?;
+            let count = advance(values, rest.get(..1).unwrap_or_default(), had, news, groups)?;
             columns.extend(count);
         }
         if self.upkeep == Upkeep::Subtract && self.function.fun().name() != "count" {
@@ -159,7 +169,6 @@ fn advance(
     old: &[ArrayRef],
     had: usize,
     news: &News<'_>,
-    number: &[usize],
     groups: usize,
 ) -> Result<Vec<ArrayRef>> {
     let mut sum = accumulator(function)?;
@@ -167,19 +176,27 @@ fn advance(
         // An accumulator takes a group below the total for one that has had a value.
         sum.merge_batch(old, &(0..had).collect::<Vec<_>>(), had)?;
     }
-    match news {
-        News::States(states) => sum.merge_batch(states, number, groups)?,
-        News::Rows { arguments, appended, .. } => {
-            // Without a filter, it takes a group without rows for one that has had a value too.
-            let of_none = BooleanArray::from(Vec::<bool>::new());
-            let appended = if number.is_empty() { Some(&of_none) } else { *appended };
-            sum.update_batch(arguments, number, appended, groups)?;
+    let pieces = match news {
+        News::Result(_) => return Err(Error::Bug(format!("{} is computed from all rows", function.name()))),
+        News::States(states, number) => {
+            sum.merge_batch(states, number, groups)?;
+            [].as_slice()
         }
+        News::Rows(pieces) => pieces,
+    };
+    for piece in pieces {
+        sum.update_batch(piece.arguments, piece.number, piece.appended.as_ref(), piece.groups)?;
     }
     let state = sum.state(EmitTo::All)?;
-    let News::Rows { arguments, retracted: Some(retracted), .. } = news else { return Ok(state) };
+    if pieces.iter().all(|p| p.retracted.is_none()) {
+        return Ok(state);
+    }
     let mut less = accumulator(function)?;
-    less.update_batch(arguments, number, Some(retracted), groups)?;
+    for piece in pieces {
+        let none = || BooleanArray::from(vec![false; piece.number.len()]);
+        let retracted = piece.retracted.clone().unwrap_or_else(none);
+        less.update_batch(piece.arguments, piece.number, Some(&retracted), groups)?;
+    }
     state.iter().zip(&less.state(EmitTo::All)?).map(|(a, b)| subtract(a, b)).collect()
 }
 

@@ -15,6 +15,8 @@ mod multiset;
 mod share;
 mod spec;
 mod step;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use spec::UpdatingAggregate;

@@ -63,17 +63,17 @@ impl Multiset {
                 keys.push(Arc::new(filter.clone()));
             }
         }
-        let touched = self.rows.touch(&keys, inputs.rows)?;
+        let touched = self.rows.touch(&[(&keys, inputs.rows)])?;
         let counts = self.rows.read(touched.known(), 0, 1)?;
         let mut after = counts.first().map(|c| c.as_primitive::<Int64Type>().values().to_vec()).unwrap_or_default();
         after.resize(touched.len(), 0);
-        for (row, first) in touched.rows.iter().zip(&touched.first).skip(touched.known) {
-            self.of_group.entry(group.value(*first as usize)).or_default().push(*row);
+        for (row, (_, first)) in touched.rows.iter().zip(&touched.first).skip(touched.known) {
+            self.of_group.entry(group.value(*first)).or_default().push(*row);
             self.dead += 1;
         }
         let before = after.clone();
-        for (row, number) in touched.number.iter().enumerate() {
-            if let Some(n) = after.get_mut(*number) {
+        for (row, number) in touched.numbers().enumerate() {
+            if let Some(n) = after.get_mut(number) {
                 *n += if retracts.is_some_and(|r| r.value(row)) { -1 } else { 1 };
             }
         }

@@ -15,7 +15,7 @@ use crate::operators::failing::of_good_rows;
 use crate::operators::{Operator, Output};
 
 /// Of this many batches one is tried, where earlier ones had hardly fewer groups than rows.
-const TRY_EVERY: u32 = 32;
+const TRY_EVERY: u32 = 128;
 
 /// Aggregates batch by batch, and keeps nothing between them. Rows pass as they are where that gains nothing, or where
 /// a key may expire within the batch.
@@ -37,7 +37,7 @@ impl Operator for Share {
         if rows.is_empty() {
             return Ok(());
         }
-        if self.pass > 0 || self.expiry.within(rows.time.values(), &Expiry::now(&rows), &[]) {
+        if self.pass > 0 || self.expiry.within([(&rows.time.values()[..], &Expiry::now(&rows)[..])], &[]) {
             self.pass = self.pass.saturating_sub(1);
             out.batches.push(rows);
             return Ok(());

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt64Array};
+use arrow::compute::{filter, not};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, UInt64Type};
 
+use crate::error::Result;
+use crate::message::{Rows, ascends};
+use crate::operators::accumulate::Inputs;
 use crate::operators::expiry::Expiry;
 use crate::operators::keyed_state::Touched;
 
@@ -38,15 +42,37 @@ impl Places {
     }
 }
 
-/// What comes in: a time for each row or state, to tell whether its key has expired; its event time; whether it takes
-/// back another.
+/// A piece of what comes in: the keys of its rows or states; for each, a time to tell whether its key has expired, its
+/// event time, and whether it takes back another.
+#[derive(Clone, Copy)]
 pub(super) struct Arrival<'a> {
+    pub(super) keys: &'a [ArrayRef],
     pub(super) now: &'a [i64],
     pub(super) time: &'a [i64],
     pub(super) retracts: Option<&'a BooleanArray>,
 }
 
-/// The groups that a batch touches.
+/// The rows of a piece that count.
+pub(super) struct Counted {
+    /// The group of each.
+    pub(super) number: Vec<usize>,
+    /// So many groups have had a row when these have been taken.
+    pub(super) groups: usize,
+    /// What the functions take.
+    pub(super) inputs: Inputs,
+    /// Which of them are appended; all, if absent.
+    pub(super) appended: Option<BooleanArray>,
+    /// Which of them take back another; none, if absent.
+    pub(super) retracts: Option<BooleanArray>,
+}
+
+/// With so many rows of each group, few of them are looked at to find its newest.
+const ROWS_OF_GROUP: usize = 8;
+
+/// A place among what comes in: which piece, and where in it.
+type At = (usize, usize);
+
+/// The groups that some pieces of input touch.
 pub(super) struct Step {
     pub(super) touched: Touched,
     pub(super) newest: Vec<i64>,
@@ -58,8 +84,10 @@ pub(super) struct Step {
     pub(super) going_on: usize,
     /// So many had a result: those that go on, then those whose key had expired.
     pub(super) had: usize,
-    /// The rows of the batch that count, if a key expired within it.
-    pub(super) live_rows: Option<BooleanArray>,
+    /// Whether groups are numbered as they came, so that [`TouchedBy::known`] holds.
+    pub(super) in_order: bool,
+    /// The rows of each piece that count, if a key expired within them.
+    pub(super) live_rows: Vec<BooleanArray>,
 }
 
 impl Step {
@@ -73,7 +101,8 @@ impl Step {
             serial: read(places.serial).map(|s| s.as_primitive::<UInt64Type>().values().to_vec()).unwrap_or_default(),
             going_on: known,
             had: known,
-            live_rows: None,
+            in_order: true,
+            live_rows: Vec::new(),
             touched,
         };
         step.newest.resize(groups, i64::MIN);
@@ -90,14 +119,14 @@ impl Step {
 
     /// Takes rows or states: moves times and numbers of rows on, and begins groups anew whose rows had all been taken
     /// back (unless `lasting`) or whose key had expired.
-    pub(super) fn take(&mut self, arrival: &Arrival<'_>, expiry: &Expiry, lasting: bool, next_serial: &mut u64) {
+    pub(super) fn take(&mut self, arrivals: &[Arrival<'_>], expiry: &Expiry, lasting: bool, next_serial: &mut u64) {
         let known = self.touched.known;
         let is_there = |i: &usize| lasting || self.count.get(*i).is_none_or(|count| *count > 0);
         let had: Vec<usize> = (0..known).filter(is_there).collect();
         if had.len() < known {
             self.begin_again(&had, next_serial);
         }
-        let renewed = self.count(arrival, expiry);
+        let renewed = self.count(arrivals, expiry);
         if renewed.is_empty() && had.len() == known {
             return;
         }
@@ -126,47 +155,74 @@ impl Step {
         }
     }
 
-    /// Moves times and numbers of rows on; for each group, the row at which its key had expired. Empty if none had.
-    fn count(&mut self, arrival: &Arrival<'_>, expiry: &Expiry) -> Vec<Option<usize>> {
-        let mut renewed: Vec<Option<usize>> = Vec::new();
+    /// Moves times and numbers of rows on; for each group, the place at which its key had expired. Empty if none had.
+    fn count(&mut self, arrivals: &[Arrival<'_>], expiry: &Expiry) -> Vec<Option<At>> {
+        let mut renewed: Vec<Option<At>> = Vec::new();
         let known = self.newest.get(..self.touched.known).unwrap_or_default();
-        let expires = expiry.within(arrival.time, arrival.now, known);
+        let expires = expiry.within(arrivals.iter().map(|a| (a.time, a.now)), known);
         if !expires && self.count.is_empty() {
-            for (number, time) in self.touched.number.iter().zip(arrival.time) {
-                if let Some(newest) = self.newest.get_mut(*number) {
-                    *newest = (*newest).max(*time);
-                }
-            }
+            self.move_on(arrivals);
             return renewed;
         }
-        let times = arrival.time.iter().zip(arrival.now);
-        for (row, (number, (time, now))) in self.touched.number.iter().zip(times).enumerate() {
-            let Some(newest) = self.newest.get_mut(*number) else { continue };
-            let mut count = self.count.get_mut(*number);
-            if expires && *newest != i64::MIN && expiry.is_expired(*newest, *now) {
-                renewed.resize(self.touched.rows.len(), None);
-                renewed.iter_mut().skip(*number).take(1).for_each(|r| *r = Some(row));
-                *newest = *time;
-                count.iter_mut().for_each(|count| **count = 0);
-            }
-            *newest = (*newest).max(*time);
-            if let Some(count) = &mut count {
-                **count += if arrival.retracts.is_some_and(|r| r.value(row)) { -1 } else { 1 };
+        for (piece, (arrival, touched)) in arrivals.iter().zip(&self.touched.pieces).enumerate() {
+            let times = arrival.time.iter().zip(arrival.now);
+            for (row, (number, (time, now))) in touched.number.iter().zip(times).enumerate() {
+                let Some(newest) = self.newest.get_mut(*number) else { continue };
+                let mut count = self.count.get_mut(*number);
+                if expires && *newest != i64::MIN && expiry.is_expired(*newest, *now) {
+                    renewed.resize(self.touched.rows.len(), None);
+                    renewed.iter_mut().skip(*number).take(1).for_each(|r| *r = Some((piece, row)));
+                    *newest = *time;
+                    count.iter_mut().for_each(|count| **count = 0);
+                }
+                *newest = (*newest).max(*time);
+                if let Some(count) = &mut count {
+                    **count += if arrival.retracts.is_some_and(|r| r.value(row)) { -1 } else { 1 };
+                }
             }
         }
         self.count.iter_mut().for_each(|c| *c = (*c).max(0));
         renewed
     }
 
-    /// Begins groups anew whose key had expired at a row of the batch; earlier rows do not count.
-    fn renew(&mut self, renewed: &[Option<usize>], next_serial: &mut u64) {
+    /// Moves times on, where no key expires.
+    fn move_on(&mut self, arrivals: &[Arrival<'_>]) {
+        let (rows, groups) = (arrivals.iter().map(|a| a.time.len()).sum::<usize>(), self.newest.len());
+        let pieces = arrivals.iter().zip(&self.touched.pieces);
+        if rows < ROWS_OF_GROUP * groups || !in_order(arrivals) {
+            for (number, time) in pieces.flat_map(|(a, t)| t.number.iter().zip(a.time)) {
+                if let Some(newest) = self.newest.get_mut(*number) {
+                    *newest = (*newest).max(*time);
+                }
+            }
+            return;
+        }
+        // From the end, the first row of a group is its newest, and most rows need not be looked at.
+        let (mut is_met, mut left) = (vec![false; groups], groups);
+        for (number, time) in pieces.rev().flat_map(|(a, t)| t.number.iter().zip(a.time).rev()) {
+            let Some(met) = is_met.get_mut(*number).filter(|met| !**met) else { continue };
+            *met = true;
+            if let Some(newest) = self.newest.get_mut(*number) {
+                *newest = (*newest).max(*time);
+            }
+            left -= 1;
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Begins groups anew whose key had expired at some place; earlier rows do not count.
+    fn renew(&mut self, renewed: &[Option<At>], next_serial: &mut u64) {
         for (serial, _) in self.serial.iter_mut().zip(renewed).filter(|(_, r)| r.is_some()) {
             *serial = *next_serial;
             *next_serial += 1;
         }
         let since = |number: &usize| renewed.get(*number).copied().flatten();
-        let counts = |(row, number): (usize, &usize)| Some(since(number).is_none_or(|since| row >= since));
-        self.live_rows = Some(self.touched.number.iter().enumerate().map(counts).collect());
+        for (piece, touched) in self.touched.pieces.iter().enumerate() {
+            let counts = |(row, number)| Some(since(number).is_none_or(|since| (piece, row) >= since));
+            self.live_rows.push(touched.number.iter().enumerate().map(counts).collect());
+        }
     }
 
     /// Numbers the groups anew, so that those that go on come first, then the others that had a result.
@@ -190,9 +246,34 @@ impl Step {
         reorder(&mut self.newest, &order);
         reorder(&mut self.count, &order);
         reorder(&mut self.serial, &order);
-        for number in &mut self.touched.number {
+        for number in self.touched.pieces.iter_mut().flat_map(|p| &mut p.number) {
             *number = new.get(*number).copied().unwrap_or(*number);
         }
+        self.in_order = false;
+    }
+
+    /// What counts of the pieces that were taken.
+    pub(super) fn counted(&mut self, pieces: &[(Rows, Inputs)]) -> Result<Vec<Counted>> {
+        let (groups, mut live_rows) = (self.touched.len(), std::mem::take(&mut self.live_rows).into_iter());
+        let mut counted = Vec::with_capacity(pieces.len());
+        for (touched, (rows, inputs)) in std::mem::take(&mut self.touched.pieces).into_iter().zip(pieces) {
+            let (mut number, mut inputs, mut retracts) = (touched.number, inputs.clone(), rows.retracts.clone());
+            if let Some(live) = live_rows.next() {
+                inputs = inputs.filter(&live)?;
+                number = live.values().set_indices().filter_map(|i| number.get(i).copied()).collect();
+                if let Some(r) = &mut retracts {
+                    *r = filter(r, &live)?.as_boolean().clone();
+                }
+            }
+            // Without a mask, an accumulator takes each group below the total for one that has had a value.
+            let (groups, appended) = match (&retracts, self.in_order && !number.is_empty()) {
+                (Some(retracts), _) => (groups, Some(not(retracts)?)),
+                (None, true) => (touched.known, None),
+                (None, false) => (groups, Some(BooleanArray::from(vec![true; number.len()]))),
+            };
+            counted.push(Counted { number, groups, inputs, appended, retracts });
+        }
+        Ok(counted)
     }
 
     /// The values before the functions', to be written.
@@ -206,6 +287,13 @@ impl Step {
         }
         columns
     }
+}
+
+/// Whether no row is before an earlier one.
+fn in_order(arrivals: &[Arrival<'_>]) -> bool {
+    let ends = arrivals.iter().filter_map(|a| a.time.first().zip(a.time.last()));
+    let next = ends.clone().skip(1);
+    ends.zip(next).all(|((_, last), (first, _))| last <= first) && arrivals.iter().all(|a| ascends(a.time))
 }
 
 /// The values of a column of integers; none without one.

@@ -14,6 +14,9 @@ use crate::time::WATERMARK_MIN;
 const ROWS_MAX: usize = 256 * 1024;
 const BYTES_MAX: usize = 32 << 20;
 
+/// Batches with fewer rows than this are put together.
+const PIECE_ROWS_MIN: usize = 4096;
+
 /// Input of one kind, in its order.
 pub(super) enum Input {
     Rows(Vec<Rows>),
@@ -76,8 +79,23 @@ fn bytes(array: &ArrayRef) -> usize {
     array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
 }
 
+/// Rows in pieces that are worth a pass each: only those of small batches are copied.
+pub(super) fn pieces(batches: Vec<Rows>) -> Result<Vec<Rows>> {
+    let (mut pieces, mut small, mut rows) = (Vec::with_capacity(batches.len()), Vec::new(), 0);
+    for batch in batches {
+        rows += batch.len();
+        small.push(batch);
+        if rows >= PIECE_ROWS_MIN {
+            pieces.extend(joined(std::mem::take(&mut small))?);
+            rows = 0;
+        }
+    }
+    pieces.extend(joined(small)?);
+    Ok(pieces)
+}
+
 /// Rows of several batches as one.
-pub(super) fn joined(batches: Vec<Rows>) -> Result<Option<Rows>> {
+fn joined(batches: Vec<Rows>) -> Result<Option<Rows>> {
     let [first, _, ..] = batches.as_slice() else { return Ok(batches.into_iter().next()) };
     let rows = Rows::concat(&first.batch.schema(), &batches)?;
     if batches.iter().all(|b| b.row_watermark.is_none()) {
@@ -128,8 +146,21 @@ mod tests {
             panic!("{} kinds in turn", inputs.len())
         };
         assert_eq!((shares.len(), last.len()), (1, 1));
-        let all = joined(first.clone()).unwrap().unwrap();
+        let all = pieces(first.clone()).unwrap();
+        let [all] = all.as_slice() else { panic!("{} pieces", all.len()) };
         assert_eq!(all.time.values().to_vec(), [1, 2, 3]);
-        assert_eq!(all.row_watermark.unwrap().values().to_vec(), [WATERMARK_MIN, WATERMARK_MIN, 5]);
+        let watermarks = all.row_watermark.as_ref().unwrap();
+        assert_eq!(watermarks.values().to_vec(), [WATERMARK_MIN, WATERMARK_MIN, 5]);
+    }
+
+    #[test]
+    fn only_small_batches_are_put_together() {
+        let of = |count: i64| rows(&(0..count).collect::<Vec<_>>());
+        let lengths = |batches: Vec<Rows>| pieces(batches).unwrap().iter().map(Rows::len).collect::<Vec<_>>();
+        assert_eq!(lengths(vec![of(4096), of(9000), of(1), of(4094), of(1), of(3)]), [4096, 9000, 4096, 3]);
+        let large = of(5000);
+        let kept = pieces(vec![large.clone()]).unwrap();
+        assert!(kept.iter().all(|k| k.time.values().inner().ptr_eq(large.time.values().inner())), "not copied");
+        assert!(pieces(Vec::new()).unwrap().is_empty());
     }
 }
