@@ -40,6 +40,13 @@ pub(crate) fn bounds(times: &[i64]) -> (i64, i64) {
     }
 }
 
+/// What the rows of a batch take in memory: of slices, their part.
+pub(crate) fn bytes(batch: &RecordBatch) -> usize {
+    let of =
+        |array: &ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size());
+    batch.columns().iter().map(of).sum()
+}
+
 /// Rows with their event times, which are not columns: a projection cannot lose them.
 #[derive(Debug, Clone)]
 pub struct Rows {

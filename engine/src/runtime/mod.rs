@@ -17,6 +17,7 @@ pub mod coordinator;
 pub mod lookups;
 pub mod lower;
 pub mod pipeline;
+mod queue;
 pub mod sides;
 pub mod sources;
 pub mod stamp;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::Sender;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,6 +15,7 @@ use super::budget::{Budget, Share};
 use super::coordinator::Event;
 use super::lookups::Lookups;
 use super::lower::Blueprints;
+use super::queue::{self, Room, queue};
 use super::sides::{Sides, late_schema};
 use super::state_files::StateFiles;
 use super::worker::{Mark, Worker, Yield, Yields};
@@ -27,14 +28,12 @@ use crate::operators::graph::{Exit, Graph, Left, Next};
 use crate::sql::plan::Plan;
 use crate::time::{WATERMARK_MIN, Watermark};
 
-/// Messages that wait between two threads, those that the receiver has taken at once among them; then the sender waits.
+/// Messages between two threads of a pipeline, half of them in the hands of the one that receives; then the sender waits.
 pub(super) const QUEUE: usize = 8;
 
-/// Messages that a thread takes, and sends, at once.
-pub(super) const AT_ONCE: usize = 4;
-
-/// As [`QUEUE`], before a final thread that takes what waits as one: the more waits, the fewer changes.
-const GATHERED: usize = 32;
+/// Bytes of what may wait, however many messages, before a final thread that takes what waits as one: the more waits, the
+/// fewer changes.
+const GATHERED_BYTES: usize = 16 << 20;
 
 /// A sink with its commit, if it has one.
 pub struct Target {
@@ -117,7 +116,7 @@ pub struct Running {
 /// Where feeds go.
 enum To {
     /// To the threads of the workers.
-    Threads(Vec<SyncSender<Feed>>),
+    Threads(Vec<queue::Sender<Feed>>),
     /// Through all parts at once, on the thread that feeds: a simulation has only that one.
     Inline(Vec<Worker>, Box<Final>),
 }
@@ -135,7 +134,7 @@ impl Running {
                 match &mut self.to {
                     To::Threads(workers) => {
                         self.turn = (turn + 1) % workers.len().max(1);
-                        workers.get(turn).map_or(Ok(()), |w| w.send(feed).map_err(gone))
+                        workers.get(turn).map_or(Ok(()), |w| send(w, feed))
                     }
                     To::Inline(workers, last) => {
                         self.turn = (turn + 1) % workers.len().max(1);
@@ -148,7 +147,7 @@ impl Running {
             }
             Feed::Watermark(source, _) if !self.reads.get(*source).copied().unwrap_or(false) => Ok(()),
             _ => match &mut self.to {
-                To::Threads(workers) => workers.iter().try_for_each(|w| w.send(feed.clone()).map_err(gone)),
+                To::Threads(workers) => workers.iter().try_for_each(|w| send(w, feed.clone())),
                 To::Inline(workers, last) => {
                     let (mut watermarks, mut mark) = (Vec::new(), None);
                     for worker in workers {
@@ -164,8 +163,8 @@ impl Running {
     }
 }
 
-fn gone<T>(_: std::sync::mpsc::SendError<T>) -> Error {
-    Error::Stopped("a pipeline's thread has ended".into())
+fn send(worker: &queue::Sender<Feed>, feed: Feed) -> Result<()> {
+    if worker.send(feed, |_| 0) { Ok(()) } else { Err(Error::Stopped("a pipeline's thread has ended".into())) }
 }
 
 /// What a pipeline needs from its surroundings.
@@ -239,8 +238,9 @@ pub fn start(spec: PipelineSpec, around: Surroundings<'_>) -> Result<(Running, V
     }
     let (mut feeds, mut yields, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for (n, worker) in workers.into_iter().enumerate() {
-        let (feed, fed) = sync_channel(QUEUE - AT_ONCE);
-        let (out, yielded) = sync_channel(if gathers { GATHERED } else { QUEUE } / AT_ONCE - 1);
+        let (feed, fed) = queue(Room { messages: QUEUE / 2, bytes: 0 });
+        // A message has what came of all that the worker took at once.
+        let (out, yielded) = queue(Room { messages: 1, bytes: if gathers { GATHERED_BYTES } else { 0 } });
         threads.push(spawn(format!("{name}-{n}"), around.reports.clone(), move || worker.run(&fed, &out))?);
         feeds.push(feed);
         yields.push(Yields::new(yielded));

@@ -1,11 +1,13 @@
 //! A worker of a pipeline: runs the worker graph on its share of the batches.
 
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::iter::Flatten;
+use std::vec::IntoIter;
 
 use super::Result;
 use super::budget::Share;
-use super::pipeline::{AT_ONCE, Feed};
-use crate::message::Message;
+use super::pipeline::Feed;
+use super::queue::{Receiver, Sender};
+use crate::message::{Message, bytes};
 use crate::operators::graph::{Graph, Left, Next};
 
 /// What a worker made of one feed.
@@ -16,33 +18,44 @@ pub(super) enum Yield {
     Broadcast(Vec<Left>, Mark),
 }
 
+impl Yield {
+    /// What it takes in memory, about.
+    fn bytes(&self) -> usize {
+        let (Self::Batch(left) | Self::Broadcast(left, _)) = self;
+        let of = |(_, message): &Left| match message {
+            Message::Batch(rows) => bytes(&rows.batch) + rows.len() * size_of::<i64>(),
+            Message::Slice(state) => bytes(&state.groups),
+            _ => 0,
+        };
+        size_of::<Self>() + left.iter().map(|left| size_of::<Left>() + of(left)).sum::<usize>()
+    }
+}
+
 /// The end of the final thread at which a worker's yields arrive.
 pub(super) struct Yields {
     from: Receiver<Vec<Yield>>,
-    here: std::vec::IntoIter<Yield>,
+    here: Flatten<IntoIter<Vec<Yield>>>,
 }
 
 impl Yields {
     pub(super) fn new(from: Receiver<Vec<Yield>>) -> Self {
-        Self { from, here: Vec::new().into_iter() }
+        Self { from, here: Vec::new().into_iter().flatten() }
     }
 
     /// The next, if it is here.
     pub(super) fn try_next(&mut self) -> Option<Yield> {
-        if self.here.len() == 0
-            && let Ok(yields) = self.from.try_recv()
-        {
-            self.here = yields.into_iter();
-        }
-        self.here.next()
+        self.here.next().or_else(|| {
+            self.here = self.from.here().into_iter().flatten();
+            self.here.next()
+        })
     }
 
     /// Waits for the next; none if the worker has ended.
     pub(super) fn next(&mut self) -> Option<Yield> {
-        while self.here.len() == 0 {
-            self.here = self.from.recv().ok()?.into_iter();
-        }
-        self.here.next()
+        self.here.next().or_else(|| {
+            self.here = self.from.next().into_iter().flatten();
+            self.here.next()
+        })
     }
 }
 
@@ -62,12 +75,16 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Takes what waits at once, and sends at once what comes of it: threads that wake each other for each batch spend
-    /// more on that than on the cheapest batches.
-    pub(super) fn run(mut self, feeds: &Receiver<Feed>, out: &SyncSender<Vec<Yield>>) -> Result<()> {
-        while let Ok(first) = feeds.recv() {
-            let (mut yields, mut done) = (Vec::with_capacity(AT_ONCE), Ok(()));
-            for feed in std::iter::once(first).chain(feeds.try_iter()).take(AT_ONCE) {
+    /// Takes what waits, and sends at once what comes of it: threads that wake each other for each batch spend more on that
+    /// than on the cheapest batches.
+    pub(super) fn run(mut self, feeds: &Receiver<Feed>, out: &Sender<Vec<Yield>>) -> Result<()> {
+        loop {
+            let waiting = feeds.next();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let (mut yields, mut done) = (Vec::with_capacity(waiting.len()), Ok(()));
+            for feed in waiting {
                 match self.yields(feed) {
                     Ok((left, None)) => yields.push(Yield::Batch(left)),
                     Ok((left, Some(mark))) => yields.push(Yield::Broadcast(left, mark)),
@@ -78,13 +95,12 @@ impl Worker {
                     }
                 }
             }
-            let is_gone = out.send(yields).is_err();
+            let is_there = out.send(yields, |yields| yields.iter().map(Yield::bytes).sum());
             done?;
-            if is_gone {
+            if !is_there {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
     /// What comes out for a feed, with its mark if every worker gets that feed.

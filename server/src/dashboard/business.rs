@@ -95,7 +95,7 @@ const SECTIONS: [Section; 4] = [
             .interval("month")
             .money()
             .wide(),
-            Panel::new("Top customers", "top_customers", Draw::Table, "payment_events").wide(),
+            Panel::new("Top customers", "top_customers", Draw::Table, "payment_events").money().wide(),
         ],
     },
     Section {
@@ -143,15 +143,19 @@ pub async fn page(
     Ok(page.render(&app, &headers, content))
 }
 
-/// The currencies that customers pay in, that of most customers first. What goes wrong here is told by the panels.
+/// The currencies that customers pay in, that of most customers first: of subscribers, where it has any. What goes wrong here is told
+/// by the panels.
 pub async fn currencies(app: &App, period: &Period) -> Vec<String> {
     let question = Question { interval: Some(period.interval()), ..Question::of(period) };
-    let Ok(Some(answer)) = ask(app, "mrr", &question).await else { return Vec::new() };
-    let names = answer.rows.column_by_name("currency").and_then(|column| texts(column).ok()).unwrap_or_default();
     let mut customers: BTreeMap<String, f64> = BTreeMap::new();
-    for (name, count) in names.into_iter().zip(numbers(&answer.rows, "customers")) {
-        // The rows are in the order of time: the last counts.
-        customers.insert(name.unwrap_or_default(), count.unwrap_or(0.0));
+    let (paid, subscribed) = tokio::join!(ask(app, "revenue", &question), ask(app, "mrr", &question));
+    for answer in [paid, subscribed].into_iter().filter_map(|answer| answer.ok().flatten()) {
+        let names = answer.rows.column_by_name("currency").and_then(|column| texts(column).ok()).unwrap_or_default();
+        let mut counts = numbers(&answer.rows, "customers").into_iter();
+        for name in names {
+            // The rows are in the order of time: the last counts.
+            customers.insert(name.unwrap_or_default(), counts.next().flatten().unwrap_or(0.0));
+        }
     }
     let mut currencies: Vec<(String, f64)> = customers.into_iter().filter(|(name, _)| !name.is_empty()).collect();
     currencies.sort_by(|a, b| b.1.total_cmp(&a.1));

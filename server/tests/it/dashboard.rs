@@ -89,6 +89,27 @@ async fn a_key_signs_in_and_other_sites_cannot_use_its_cookie() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_business_page_is_about_one_currency_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path()).await;
+    let paid = |(id, account, currency): (u32, &str, &str)| {
+        format!(
+            r#"{{"event_id":"p{id}","event_time":"2026-11-23T09:00:00Z","account_id":"{account}","name":"paid","amount_minor":{id}00,"currency":"{currency}"}}"#
+        )
+    };
+    let rows = [(1, "alpine", "EUR"), (2, "bayou", "USD"), (3, "canyon", "USD")].map(paid);
+    running.ingest("/api/v1/ingest/payment_events?producer=p&epoch=1&sequence=1", rows.join("\n")).await;
+    running.server.engine.flush().await.unwrap();
+    for (currency, inside, outside) in [("EUR", "alpine", "bayou"), ("USD", "bayou", "alpine")] {
+        let path = format!("/business?from=2026-11-20&to=2026-11-25&currency={currency}");
+        let page = running.send(running.client.get(running.url(&path))).await;
+        assert!(page.text.contains(inside), "{currency}: {}", page.text);
+        assert!(!page.text.contains(outside), "{currency} with a customer who pays otherwise: {}", page.text);
+    }
+    running.server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_sql_page_answers_draws_and_marks_the_place_of_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;

@@ -23,8 +23,8 @@ use crate::time::SECOND;
 
 const ROWS: usize = 30_000;
 
-/// `SELECT k, count(v), sum(v), sum(v) FILTER (WHERE f), avg(v), min(v), count(DISTINCT v) FROM t GROUP BY k`: most of `v` is
-/// null, so that groups begin with no value.
+/// `SELECT k, count(v), sum(v), sum(v) FILTER (WHERE f), avg(v), min(v), count(DISTINCT v) FROM t GROUP BY k`: `v` is
+/// null for some rows, so that groups begin with no value.
 fn spec(ttl: i64, retracting: bool) -> UpdatingAggregate {
     let field = |name: &str, t: DataType| -> FieldRef { Arc::new(Field::new(name, t, true)) };
     let input = Arc::new(Schema::new(vec![
@@ -55,8 +55,8 @@ fn spec(ttl: i64, retracting: bool) -> UpdatingAggregate {
         .unwrap()
 }
 
-/// Rows of keys of which new ones come all the time, a minute of event time in all; if `retracting`, each third takes back
-/// the one before it.
+/// Rows of keys of which new ones come all the time, a minute of event time in all, in each half first with values and then mostly
+/// without; if `retracting`, each third takes back the one before it.
 fn input(seed: u64, retracting: bool) -> Rows {
     let mut state = seed;
     let mut random = |below: u64| {
@@ -70,7 +70,8 @@ fn input(seed: u64, retracting: bool) -> Rows {
             columns.iter_mut().for_each(|c| c.push(*c.last().unwrap()));
             back.push(true);
         } else {
-            let (key, value) = (random(1 + row as u64 / 8), (random(10) == 0).then(|| random(5)));
+            let has_value = row % (ROWS / 2) < 6_000 || random(10) == 0;
+            let (key, value) = (random(1 + row as u64 / 8), has_value.then(|| random(5)));
             let flag = (random(2) == 0).then_some(1);
             columns.iter_mut().zip([Some(key), value, flag]).for_each(|(c, v)| c.push(v));
             back.push(false);

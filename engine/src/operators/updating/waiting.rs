@@ -1,13 +1,13 @@
 //! What an updating aggregate holds back while more input is there already: several batches become one, so it sends one
 //! change per key for all of them. Nothing waits for a batch to come.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::array::{Array, AsArray, Int64Array};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 
 use crate::error::Result;
-use crate::message::{Rows, SliceState};
+use crate::message::{Rows, SliceState, bytes};
 use crate::time::WATERMARK_MIN;
 
 /// So much waits at most: it bounds the memory, and how long what waits takes to be worked off.
@@ -51,7 +51,7 @@ impl Waiting {
 
     fn count(&mut self, batch: &RecordBatch) {
         self.rows += batch.num_rows();
-        self.bytes += batch.columns().iter().map(bytes).sum::<usize>();
+        self.bytes += bytes(batch);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,11 +72,6 @@ impl Waiting {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
-}
-
-/// What an array takes: of a slice, its part.
-fn bytes(array: &ArrayRef) -> usize {
-    array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
 }
 
 /// Rows in pieces that are worth a pass each: only those of small batches are copied.
@@ -123,6 +118,8 @@ pub(super) fn shares(all: &[RecordBatch]) -> Result<Option<RecordBatch>> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use arrow::array::ArrayRef;
 
     use super::*;
 
