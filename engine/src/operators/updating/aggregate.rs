@@ -136,7 +136,11 @@ impl Updating {
 
     /// Takes rows where more is kept by group than states: which of them are first of their group, piece by piece, and the
     /// results of the functions that are computed from all rows.
-    fn by_group(&mut self, step: &Step, counted: &[Counted]) -> Result<(Vec<FunctionSights>, Vec<(usize, ArrayRef)>)> {
+    fn by_group(
+        &mut self,
+        step: &Step,
+        counted: &[Counted],
+    ) -> Result<(Vec<OfFunctions<Sights>>, OfFunctions<ArrayRef>)> {
         let mut sights = Vec::new();
         if self.places.serial.is_none() {
             return Ok((sights, Vec::new()));
@@ -156,7 +160,7 @@ impl Updating {
         Ok((sights, results))
     }
 
-    fn first_sights(&mut self, group: &UInt64Array, rows: &Counted) -> Result<FunctionSights> {
+    fn first_sights(&mut self, group: &UInt64Array, rows: &Counted) -> Result<OfFunctions<Sights>> {
         let (inputs, mut all) = (&rows.inputs, Vec::new());
         for seen in &mut self.first_sights {
             let arguments = seen.functions.first().and_then(|i| inputs.arguments.get(*i));
@@ -294,11 +298,11 @@ impl Updating {
     }
 }
 
-/// By function, which rows of a piece are the first of their group.
-type FunctionSights = Vec<(usize, Sights)>;
+/// Something of some of the functions, with the number of each.
+type OfFunctions<T> = Vec<(usize, T)>;
 
 /// What function `i` takes of each piece: where only first sights count, those.
-fn rows_of<'a>(i: usize, counted: &'a [Counted], sights: Option<&[FunctionSights]>) -> Result<Vec<RowNews<'a>>> {
+fn rows_of<'a>(i: usize, counted: &'a [Counted], sights: Option<&[OfFunctions<Sights>]>) -> Result<Vec<RowNews<'a>>> {
     let mut news = Vec::with_capacity(counted.len());
     for (at, rows) in counted.iter().enumerate() {
         let Counted { number, groups, inputs, appended, retracts } = rows;
