@@ -7,7 +7,7 @@ use super::Result;
 use super::budget::Share;
 use super::pipeline::Feed;
 use super::queue::{Receiver, Sender};
-use crate::message::{Message, bytes};
+use crate::message::{FailedRows, LateRows, Message, Rows, bytes};
 use crate::operators::graph::{Graph, Left, Next};
 
 /// What a worker made of one feed.
@@ -23,9 +23,11 @@ impl Yield {
     fn bytes(&self) -> usize {
         let (Self::Batch(left) | Self::Broadcast(left, _)) = self;
         let of = |(_, message): &Left| match message {
-            Message::Batch(rows) => bytes(&rows.batch) + rows.len() * size_of::<i64>(),
+            Message::Batch(Rows { batch, .. })
+            | Message::Late(LateRows { batch, .. })
+            | Message::Failed(FailedRows { batch, .. }) => bytes(batch) + batch.num_rows() * size_of::<i64>(),
             Message::Slice(state) => bytes(&state.groups),
-            _ => 0,
+            Message::Watermark(_) | Message::Barrier(_) | Message::End => 0,
         };
         size_of::<Self>() + left.iter().map(|left| size_of::<Left>() + of(left)).sum::<usize>()
     }
